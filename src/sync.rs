@@ -1,0 +1,1 @@
+//! Atomics and cells, std or loom.
