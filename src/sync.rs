@@ -1,1 +1,118 @@
-//! Atomics and cells, std or loom.
+//! The one place that names atomics, fences and cells: std's, or loom's under `--cfg perfring_loom`.
+//!
+//! Every memory order that the crate uses is a *site* of an order table ([`order_table!`]). In a normal build a site is a
+//! constant. Under loom the environment variable `PERFRING_MUTANT=SITE:ORDER` weakens exactly that site, so that one build
+//! of the models can be run against every mutant.
+
+pub(crate) use imp::*;
+
+#[cfg(not(perfring_loom))]
+mod imp {
+    pub(crate) use std::sync::Arc;
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+    /// A value of `word` to start a compare-exchange loop with.
+    #[inline(always)]
+    pub(crate) fn peek(word: &AtomicU64, order: Ordering) -> u64 {
+        word.load(order)
+    }
+
+    /// A fence whose order is that of `site`.
+    macro_rules! fence_at {
+        ($site:expr) => {
+            std::sync::atomic::fence($site.order())
+        };
+    }
+    pub(crate) use fence_at;
+}
+
+#[cfg(perfring_loom)]
+mod imp {
+    pub(crate) use loom::cell::UnsafeCell;
+    pub(crate) use loom::sync::Arc;
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+    /// A value of `word`, a multiple of 8, to start a compare-exchange loop with. Not by a load: loom prunes the racing
+    /// executions of a load that is followed by a compare-exchange of the same word.
+    pub(crate) fn peek(word: &AtomicU64, order: Ordering) -> u64 {
+        word.compare_exchange(1, 1, order, order).unwrap_or_else(|current| current)
+    }
+
+    /// A fence whose order is that of `site`; a fence weakened to `Relaxed` is no fence.
+    macro_rules! fence_at {
+        ($site:expr) => {
+            match $site.order() {
+                $crate::sync::Ordering::Relaxed => {}
+                order => loom::sync::atomic::fence(order),
+            }
+        };
+    }
+    pub(crate) use fence_at;
+}
+
+/// The mutant that this run of the models was asked for, as `(site, order)`.
+#[cfg(perfring_loom)]
+pub(crate) fn mutant() -> Option<&'static (String, Ordering)> {
+    static MUTANT: std::sync::OnceLock<Option<(String, Ordering)>> = std::sync::OnceLock::new();
+    MUTANT
+        .get_or_init(|| {
+            let text = std::env::var("PERFRING_MUTANT").ok()?;
+            let (site, order) = text.split_once(':').expect("PERFRING_MUTANT is SITE:ORDER");
+            let order = match order {
+                "Relaxed" => Ordering::Relaxed,
+                "Acquire" => Ordering::Acquire,
+                "Release" => Ordering::Release,
+                "AcqRel" => Ordering::AcqRel,
+                other => panic!("unknown order {other}"),
+            };
+            Some((site.to_owned(), order))
+        })
+        .as_ref()
+}
+
+/// Declares the memory orders of a layer: one row a site, with its pair and the loom models that cover it.
+///
+/// Makes an enum of sites whose `order()` is the order to use, and `TABLE`, the rows as data for the model runner.
+macro_rules! order_table {
+    ($(#[$meta:meta])* $vis:vis enum $Site:ident {
+        $( $(#[doc = $doc:literal])* $name:ident = $order:ident, $op:literal, pair $pair:literal, models $models:literal; )*
+    }) => {
+        $(#[$meta])*
+        ///
+        /// | site | order | operation | pairs with | loom models |
+        /// |---|---|---|---|---|
+        $(#[doc = concat!("| `", stringify!($name), "` | ", stringify!($order), " | ", $op, " | ", $pair, " | ", $models, " |")])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        $vis enum $Site {
+            $( $(#[doc = $doc])* $name, )*
+        }
+
+        impl $Site {
+            /// The order that this site uses.
+            #[cfg(not(perfring_loom))]
+            #[inline(always)]
+            pub(crate) const fn order(self) -> $crate::sync::Ordering {
+                match self { $( $Site::$name => $crate::sync::Ordering::$order, )* }
+            }
+
+            /// The order that this site uses, weakened where the run asks for that mutant.
+            #[cfg(perfring_loom)]
+            pub(crate) fn order(self) -> $crate::sync::Ordering {
+                let (name, order) = match self {
+                    $( $Site::$name => (stringify!($name), $crate::sync::Ordering::$order), )*
+                };
+                match $crate::sync::mutant() {
+                    Some((site, weaker)) if site == name => *weaker,
+                    _ => order,
+                }
+            }
+
+            /// The rows: site, order, operation, pair, models.
+            #[cfg(any(test, perfring_loom))]
+            pub(crate) const TABLE: &[[&str; 5]] = &[
+                $( [stringify!($name), stringify!($order), $op, $pair, $models], )*
+            ];
+        }
+    };
+}
+pub(crate) use order_table;

@@ -1,0 +1,634 @@
+//! The one consumer, of every memory and every mode.
+//!
+//! Lossless rings in memory that is ours alone are read in place. Everything else is copied first, each word once, a
+//! window at a time, and what was copied is validated: memory that another process writes, files, and rings that
+//! overwrite.
+#![allow(unsafe_code)]
+
+use super::error::{AttachError, ReadError, ReadErrorKind};
+use super::layout::{Geometry, HEADER_SIZE, MAX_RECORD_SIZE, RECORD_OPEN, RECORD_PADDING, RecordHeader, before};
+use super::memory::{Memory, Trust};
+use super::order::Site;
+#[cfg(not(perfring_loom))]
+use super::source::Writer;
+use super::source::{Alarm, Source};
+use super::{Description, Mode};
+use crate::sync::fence_at;
+use std::fmt;
+use std::sync::Arc;
+
+/// A record in the ring, or in the consumer's buffer, until the next one is asked for.
+#[derive(Clone, Copy)]
+pub struct Record<'a> {
+    bytes: &'a [u8],
+    header: RecordHeader,
+    position: u64,
+}
+
+impl<'a> Record<'a> {
+    /// The record's header.
+    #[inline]
+    pub fn header(&self) -> RecordHeader {
+        self.header
+    }
+
+    /// The whole record, header included.
+    #[inline]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// What follows the header.
+    #[inline]
+    pub fn body(&self) -> &'a [u8] {
+        &self.bytes[HEADER_SIZE..]
+    }
+
+    /// The free-running position of the record in the ring.
+    #[inline]
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+}
+
+impl fmt::Debug for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record").field("header", &self.header).field("position", &self.position).finish_non_exhaustive()
+    }
+}
+
+/// A record with bytes of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedRecord {
+    /// The whole record, header included.
+    pub bytes: Vec<u8>,
+    /// The record's header.
+    pub header: RecordHeader,
+    /// The free-running position that it had in the ring.
+    pub position: u64,
+}
+
+impl From<Record<'_>> for OwnedRecord {
+    fn from(record: Record<'_>) -> Self {
+        Self { bytes: record.bytes.to_vec(), header: record.header, position: record.position }
+    }
+}
+
+/// What a wait ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// There is something to read.
+    Ready,
+    /// The time is over and there is nothing to read.
+    TimedOut,
+    /// There is nothing to read, and there will not be: the last producer has left, or, for a kernel ring, the traced task
+    /// has ended.
+    Closed,
+    /// There is nothing to read, and there will not be: the process that wrote the ring ended without closing it.
+    ProducerDied,
+}
+
+/// What a consumer has come across so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConsumerStats {
+    /// Bytes of gaps and padding records that were stepped over.
+    pub padding: u64,
+    /// Bytes that were skipped because of defects or because they were overwritten; each skip was reported as an error.
+    pub skipped: u64,
+}
+
+/// How a kernel ring is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelDirection {
+    /// Upwards, and not beyond `data_tail`: the mapping is writable.
+    Forward,
+    /// Downwards, over the oldest records (`write_backward`): the mapping is read-only. Pause the event's output
+    /// (`PERF_EVENT_IOC_PAUSE_OUTPUT`) while reading.
+    Backward,
+}
+
+/// Reads a ring, whoever writes it.
+///
+/// [`drain`](Self::drain) and [`for_each`](Self::for_each) go up to the head at that moment, so they end however fast the
+/// producer is. Records are lent; space is given back in batches, see [`set_release_every`](Self::set_release_every), and
+/// when the drain is dropped.
+pub struct Consumer {
+    source: Source,
+    geometry: Geometry,
+    mode: Mode,
+    /// Whether records are lent in place.
+    direct: bool,
+    alarm: Alarm,
+    /// Where the next record starts, if there is one. In a backward ring, the newest head that was read.
+    position: u64,
+    /// What `data_tail` holds.
+    released: u64,
+    release_every: u64,
+    /// The copy of `[window_start, window_start + window.len())`; for direct rings, a record that wraps.
+    window: Vec<u8>,
+    window_start: u64,
+    stats: ConsumerStats,
+    /// Nothing was read yet from a ring that overwrites: what is gone already is not reported.
+    fresh: bool,
+    /// The window of a backward ring ends where the newest records have overwritten older ones, not at a record's end.
+    cut: bool,
+    description: Option<Box<Description>>,
+    #[cfg(not(perfring_loom))]
+    writer: Writer,
+}
+
+impl Consumer {
+    pub(crate) fn new(
+        source: Source,
+        geometry: Geometry,
+        mode: Mode,
+        position: u64,
+        alarm: Alarm,
+        description: Option<Description>,
+    ) -> Self {
+        let direct = matches!(&source, Source::Memory { memory, .. } if memory.trust() == Trust::Exclusive)
+            && mode == Mode::Lossless;
+        Self {
+            source,
+            geometry,
+            mode,
+            direct,
+            alarm,
+            position,
+            released: position,
+            release_every: geometry.size() / 4,
+            window: Vec::new(),
+            window_start: position,
+            stats: ConsumerStats::default(),
+            fresh: true,
+            cut: false,
+            description: description.map(Box::new),
+            #[cfg(not(perfring_loom))]
+            writer: Writer::Unknown,
+        }
+    }
+
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    pub(super) fn alarm(&self) -> &Alarm {
+        &self.alarm
+    }
+
+    #[cfg(not(perfring_loom))]
+    pub(super) fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    #[cfg(not(perfring_loom))]
+    pub(super) fn set_writer(&mut self, writer: Writer) {
+        self.writer = writer;
+    }
+
+    /// Reads the ring of a perf event through its mapping.
+    ///
+    /// # Errors
+    /// [`AttachError::Mapping`] when the header page does not describe a ring inside of the mapping.
+    ///
+    /// # Safety
+    /// `map` is a mapping, from offset 0, of the perf event `fd`, with this direction, writable if it is
+    /// [`Forward`](KernelDirection::Forward), and nothing else accesses it or stores its `data_tail`.
+    #[cfg(not(perfring_loom))]
+    pub unsafe fn from_kernel(
+        map: memmap2::MmapRaw,
+        fd: std::os::fd::OwnedFd,
+        direction: KernelDirection,
+    ) -> Result<Self, AttachError> {
+        use super::memory::{MapError, map_kernel};
+        // SAFETY: a mapping of a perf event that nothing else accesses, by contract.
+        let (header, data, backing, size) = unsafe { map_kernel(map) }.map_err(|error| match error {
+            MapError::Io(source) => AttachError::Io { doing: "map the ring", source },
+            MapError::Shape { data_offset, data_size, mapped } => {
+                AttachError::Mapping { data_offset, data_size, mapped }
+            }
+        })?;
+        let size = size as u64;
+        let geometry = Geometry::new(size, size.min(super::sys::page_size() as u64), false);
+        let geometry = geometry.ok_or(AttachError::DataSize { found: size })?;
+        let (mode, position) = match direction {
+            KernelDirection::Forward => (Mode::Lossless, header.data_tail().load(Site::Describe.order())),
+            KernelDirection::Backward => (Mode::OverwriteBackward, 0),
+        };
+        let memory = Arc::new(Memory::new(header, data, geometry, mode, Trust::Exclusive, backing));
+        Ok(Self::new(Source::Memory { memory, kernel: true }, geometry, mode, position, Alarm::Kernel(fd), None))
+    }
+
+    /// What the ring says of itself: `None` for a kernel ring.
+    pub fn description(&self) -> Option<&Description> {
+        self.description.as_deref()
+    }
+
+    /// Bytes in the data area.
+    pub fn size(&self) -> u64 {
+        self.geometry.size()
+    }
+
+    /// What happens when the ring is full.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The position up to which records have been read.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// What was stepped over so far.
+    pub fn stats(&self) -> ConsumerStats {
+        self.stats
+    }
+
+    /// Records that the producer could not write, as the header page says: `None` for a kernel ring, which reports losses
+    /// only by records.
+    pub fn lost_total(&self) -> Option<u64> {
+        self.description.as_ref()?;
+        self.source.lost_total()
+    }
+
+    /// Gives space back after at most this many bytes of a drain (and when it is dropped): by default a quarter of the ring.
+    /// A single record may exceed it. No effect on rings that overwrite.
+    pub fn set_release_every(&mut self, bytes: u64) {
+        self.release_every = bytes;
+    }
+
+    /// Lends records in place although another process can write them.
+    ///
+    /// # Safety
+    /// Whoever can write the ring's data leaves what is published alone until it is given back: the producer is this
+    /// crate's, in a process that is trusted not to corrupt this one.
+    pub unsafe fn trust_producer(&mut self) {
+        if let Source::Memory { memory, .. } = &mut self.source
+            && let Some(memory) = Arc::get_mut(memory)
+        {
+            memory.set_exclusive();
+            self.direct = self.mode == Mode::Lossless;
+            self.window.clear();
+        }
+    }
+
+    /// Starts reading up to what is published now.
+    pub fn drain(&mut self) -> Drain<'_> {
+        match self.start() {
+            Ok((end, missed)) => Drain { end, consumer: self, failed: None, missed },
+            Err(error) => Drain { end: self.position, consumer: self, failed: Some(error), missed: 0 },
+        }
+    }
+
+    /// Calls `action` with every record up to what is published now; gives how many there were.
+    ///
+    /// # Errors
+    /// The first defect found. Reading goes on behind it with the next call.
+    #[inline]
+    pub fn for_each(&mut self, mut action: impl FnMut(Record<'_>)) -> Result<u64, ReadError> {
+        let mut drain = self.drain();
+        let mut count = 0;
+        while let Some(record) = drain.next() {
+            action(record?);
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// The position that the next drain ends at, and how many bytes are missing there; or why there can be no drain.
+    fn start(&mut self) -> Result<(u64, u64), ReadError> {
+        let head = self.source.head().map_err(|kind| ReadError { position: self.position, kind, skipped: 0 })?;
+        let ahead = head.wrapping_sub(self.position);
+        let sound = head.is_multiple_of(8)
+            && match self.mode {
+                Mode::Lossless => ahead <= self.geometry.size(),
+                // A slow reader may be any number of laps behind.
+                Mode::OverwriteForward => !before(head, self.position),
+                Mode::OverwriteBackward => true,
+            };
+        if !sound {
+            return Err(ReadError { position: self.position, kind: ReadErrorKind::Head { head }, skipped: 0 });
+        }
+        match self.mode {
+            Mode::Lossless => Ok((head, 0)),
+            Mode::OverwriteForward => {
+                if self.fresh {
+                    self.fresh = false;
+                    self.position = self.oldest(head);
+                }
+                Ok((head, 0))
+            }
+            Mode::OverwriteBackward => self.snapshot_backward(head),
+        }
+    }
+
+    /// Where the oldest granule that is whole starts in a ring that overwrites forward.
+    fn oldest(&self, head: u64) -> u64 {
+        let reserved = self.source.reserved().unwrap_or(head);
+        let start = self.source.start().unwrap_or(reserved);
+        if reserved.wrapping_sub(start) <= self.geometry.size() {
+            return if before(head, start) { head } else { start };
+        }
+        self.valid_from(reserved, head)
+    }
+
+    /// The first granule that is still whole when everything up to `reserved` may have been overwritten a lap later, but
+    /// not beyond `head`.
+    fn valid_from(&self, reserved: u64, head: u64) -> u64 {
+        let from = self.geometry.granule_from(reserved.wrapping_sub(self.geometry.size()));
+        if before(from, head) { from } else { head }
+    }
+
+    /// Copies what is new in a backward ring: from the head up to the head of the last time, as far as it is still there.
+    /// Gives the position to read to, and how many bytes were overwritten before they were read.
+    fn snapshot_backward(&mut self, head: u64) -> Result<(u64, u64), ReadError> {
+        let fail = |kind| ReadError { position: head, kind, skipped: 0 };
+        let size = self.geometry.size();
+        let start = self.source.start().map_err(fail)?;
+        let written = start.wrapping_sub(head);
+        let wanted = if self.fresh { written } else { self.position.wrapping_sub(head) };
+        self.window.clear();
+        self.window_start = head;
+        self.source.copy(&self.geometry, head, wanted.min(size) as usize, &mut self.window).map_err(fail)?;
+        fence_at!(Site::SnapshotFence);
+        // Everything a lap above this may have been overwritten while it was copied.
+        let valid = self.source.reserved().map_err(fail)?.wrapping_add(size).wrapping_sub(head);
+        self.window.truncate(if valid > size { 0 } else { valid as usize });
+        let have = self.window.len() as u64;
+        self.cut = have < wanted;
+        let missed = if self.fresh { 0 } else { wanted - have };
+        self.fresh = false;
+        self.position = head;
+        Ok((head.wrapping_add(have), missed))
+    }
+
+    /// Steps to the next record before `end`: its position and header.
+    #[inline(always)]
+    fn advance(&mut self, end: u64) -> Option<Result<(u64, RecordHeader), ReadError>> {
+        loop {
+            let position = self.position;
+            let left = end.wrapping_sub(position);
+            if left == 0 {
+                return None;
+            }
+            if position.wrapping_sub(self.released) >= self.release_every {
+                self.release();
+            }
+            let word = match &self.source {
+                Source::Memory { memory, .. } if self.direct => {
+                    // SAFETY: direct: exclusive and lossless. position is a multiple of 8 (heads and sizes are) in [tail,
+                    // head): published, loaded with acquire, and given back only by `release`, which is up to `position`.
+                    unsafe { memory.read_header(position) }
+                }
+                _ => match self.copied_word(position, end)? {
+                    Ok(word) => word,
+                    Err(error) => return Some(Err(error)),
+                },
+            };
+            let header = RecordHeader::from_word(word);
+            let size = u64::from(header.size);
+            let plain = size.wrapping_sub(8) <= left - 8
+                && size.is_multiple_of(8)
+                && header.type_ & !1 != RECORD_PADDING
+                && (!self.geometry.confined() || size <= self.geometry.left_in_granule(position));
+            if plain {
+                if !self.direct && !self.window_holds(position, size) {
+                    // It ends behind the window: a window that starts with it holds it whole.
+                    match self.refill(position, end) {
+                        Some(Ok(())) => {}
+                        Some(Err(error)) => return Some(Err(error)),
+                        None => return None,
+                    }
+                    continue;
+                }
+                self.position = position.wrapping_add(size);
+                return Some(Ok((position, header)));
+            }
+            match self.odd(position, header, end) {
+                Ok(step) => {
+                    self.position = position.wrapping_add(step);
+                    self.stats.padding += step;
+                }
+                Err(kind) => return Some(Err(self.skip(position, kind, end))),
+            }
+        }
+    }
+
+    /// The bytes of a record that `advance` gave.
+    #[inline(always)]
+    fn bytes(&mut self, position: u64, size: usize) -> &[u8] {
+        match &self.source {
+            Source::Memory { memory, .. } if self.direct => {
+                // SAFETY: direct: exclusive and lossless. `advance` found [position, position + size) before the drain's
+                // head; it is given back by `release`, which takes `&mut self`, as the next `advance` does, so not while
+                // the slice lives.
+                unsafe { memory.lend(position, size, &mut self.window) }
+            }
+            _ => {
+                let at = position.wrapping_sub(self.window_start) as usize;
+                self.window.get(at..at + size).unwrap_or(&[])
+            }
+        }
+    }
+
+    /// A header that is not of a plain record: how far to step over padding, or what is wrong.
+    #[cold]
+    fn odd(&mut self, position: u64, header: RecordHeader, end: u64) -> Result<u64, ReadErrorKind> {
+        let left = end.wrapping_sub(position);
+        let size = header.size;
+        if header.to_word() == 0 {
+            return self.gap(position, left);
+        }
+        if usize::from(size) < HEADER_SIZE {
+            return Err(ReadErrorKind::TooSmall { size });
+        }
+        if !size.is_multiple_of(8) {
+            return Err(ReadErrorKind::Unaligned { size });
+        }
+        if u64::from(size) > left {
+            // The oldest record of a backward ring is cut off by the newest: that is no defect.
+            if self.cut {
+                return Ok(left);
+            }
+            return Err(ReadErrorKind::BeyondHead { size, left });
+        }
+        let in_granule = self.geometry.left_in_granule(position);
+        if self.geometry.confined() && u64::from(size) > in_granule {
+            return Err(ReadErrorKind::CrossesGranule { size, left: in_granule });
+        }
+        if header.type_ == RECORD_OPEN {
+            return Err(ReadErrorKind::Open { size });
+        }
+        Ok(u64::from(size))
+    }
+
+    /// A zero header: a gap up to the end of its granule, all zero, or a defect.
+    fn gap(&mut self, position: u64, left: u64) -> Result<u64, ReadErrorKind> {
+        let gap = self.geometry.left_in_granule(position);
+        if !self.geometry.confined() || gap == self.geometry.granule() || gap > left {
+            return Err(ReadErrorKind::ZeroHeader);
+        }
+        for at in (8..gap).step_by(8) {
+            let word = match &self.source {
+                // SAFETY: as in `advance`; the gap ends at or before the drain's head.
+                Source::Memory { memory, .. } if self.direct => unsafe {
+                    memory.read_header(position.wrapping_add(at))
+                },
+                _ => self.window_word(position.wrapping_add(at)).ok_or(ReadErrorKind::ZeroHeader)?,
+            };
+            if word != 0 {
+                return Err(ReadErrorKind::DirtyGap { word });
+            }
+        }
+        Ok(gap)
+    }
+
+    /// Goes on behind a defect: at the next granule where granules are confined, else at the head.
+    #[cold]
+    fn skip(&mut self, position: u64, kind: ReadErrorKind, end: u64) -> ReadError {
+        let next = self.geometry.next_granule(position);
+        let to = if self.geometry.confined() && before(next, end) { next } else { end };
+        let skipped = to.wrapping_sub(position);
+        self.position = to;
+        self.stats.skipped += skipped;
+        ReadError { position, kind, skipped }
+    }
+
+    fn window_holds(&self, position: u64, size: u64) -> bool {
+        let at = position.wrapping_sub(self.window_start);
+        at < self.window.len() as u64 && size <= self.window.len() as u64 - at
+    }
+
+    fn window_word(&self, position: u64) -> Option<u64> {
+        let at = usize::try_from(position.wrapping_sub(self.window_start)).ok()?;
+        self.window.get(at..)?.first_chunk().map(|word| u64::from_ne_bytes(*word))
+    }
+
+    /// The word at `position` from the window, which is filled from there on if it does not reach so far. `None`: there is
+    /// nothing to read after all.
+    fn copied_word(&mut self, position: u64, end: u64) -> Option<Result<u64, ReadError>> {
+        if !self.window_holds(position, 8) {
+            match self.refill(position, end)? {
+                Ok(()) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        self.window_word(position).map(Ok)
+    }
+
+    /// Fills the window with what is to be read from `position` on: a granule's rest where granules are confined, else as
+    /// much as the largest record has. `None`: a backward ring, whose window is all there is.
+    #[cold]
+    fn refill(&mut self, position: u64, end: u64) -> Option<Result<(), ReadError>> {
+        if self.mode == Mode::OverwriteBackward {
+            return None;
+        }
+        let left = end.wrapping_sub(position);
+        let most =
+            if self.geometry.confined() { self.geometry.left_in_granule(position) } else { MAX_RECORD_SIZE as u64 };
+        self.window.clear();
+        self.window_start = position;
+        if let Err(kind) = self.source.copy(&self.geometry, position, left.min(most) as usize, &mut self.window) {
+            self.window.clear();
+            return Some(Err(ReadError { position, kind, skipped: 0 }));
+        }
+        if self.mode == Mode::OverwriteForward {
+            fence_at!(Site::SnapshotFence);
+            let reserved = match self.source.reserved() {
+                Ok(reserved) => reserved,
+                Err(kind) => {
+                    return Some(Err(ReadError { position, kind, skipped: 0 }));
+                }
+            };
+            if reserved.wrapping_sub(position) > self.geometry.size() {
+                self.window.clear();
+                let to = self.valid_from(reserved, end);
+                let to = if before(position, to) { to } else { end };
+                let skipped = to.wrapping_sub(position);
+                self.position = to;
+                self.stats.skipped += skipped;
+                return Some(Err(ReadError { position, kind: ReadErrorKind::Overwritten, skipped }));
+            }
+        }
+        Some(Ok(()))
+    }
+
+    /// Gives back everything before `position`.
+    fn release(&mut self) {
+        if self.mode == Mode::Lossless && self.position != self.released {
+            self.source.store_tail(self.position);
+            self.released = self.position;
+        }
+    }
+}
+
+/// Reading up to the head at the moment it was made. Dropping it gives back the space of what was read.
+pub struct Drain<'c> {
+    consumer: &'c mut Consumer,
+    /// Where it ends.
+    end: u64,
+    failed: Option<ReadError>,
+    /// Bytes of a backward ring that were overwritten before they were read: reported at its end, where they would be.
+    missed: u64,
+}
+
+impl Drain<'_> {
+    /// The next record, lent until the next call, or a defect, behind which the next call goes on.
+    #[allow(clippy::should_implement_trait)]
+    #[inline]
+    pub fn next(&mut self) -> Option<Result<Record<'_>, ReadError>> {
+        if let Some(error) = self.failed.take() {
+            return Some(Err(error));
+        }
+        let Some(step) = self.consumer.advance(self.end) else {
+            return self.finish();
+        };
+        match step {
+            Ok((position, header)) => {
+                let bytes = self.consumer.bytes(position, usize::from(header.size));
+                Some(Ok(Record { bytes, header, position }))
+            }
+            Err(error) => {
+                if matches!(error.kind, ReadErrorKind::File(_)) {
+                    self.end = self.consumer.position;
+                }
+                Some(Err(error))
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn finish(&mut self) -> Option<Result<Record<'_>, ReadError>> {
+        let skipped = std::mem::take(&mut self.missed);
+        if skipped == 0 {
+            return None;
+        }
+        self.consumer.stats.skipped += skipped;
+        Some(Err(ReadError { position: self.end, kind: ReadErrorKind::Overwritten, skipped }))
+    }
+
+    /// Records with bytes of their own, as an [`Iterator`].
+    pub fn owned(mut self) -> impl Iterator<Item = Result<OwnedRecord, ReadError>> {
+        std::iter::from_fn(move || self.next().map(|record| record.map(OwnedRecord::from)))
+    }
+}
+
+impl Drop for Drain<'_> {
+    fn drop(&mut self) {
+        if self.consumer.mode == Mode::OverwriteBackward {
+            // The next drain is for what is newer than this one.
+            self.consumer.position = self.consumer.window_start;
+        }
+        self.consumer.release();
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("position", &self.position)
+            .field("mode", &self.mode)
+            .field("geometry", &self.geometry)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,137 @@
+//! The same accesses on loom's cells: one cell a word, so that a data access that is not ordered fails the model.
+
+use crate::ring::layout::Geometry;
+use crate::sync::{AtomicU32, AtomicU64, UnsafeCell};
+
+/// Nothing to keep alive.
+pub(crate) struct Backing;
+
+pub(crate) struct HeaderWords {
+    data_head: AtomicU64,
+    data_tail: AtomicU64,
+    lost_total: AtomicU64,
+    closed: AtomicU32,
+    reserved: AtomicU64,
+    need_wake: AtomicU32,
+    paused: AtomicU32,
+}
+
+impl HeaderWords {
+    pub(crate) fn model(start: u64) -> Self {
+        Self {
+            data_head: AtomicU64::new(start),
+            data_tail: AtomicU64::new(start),
+            lost_total: AtomicU64::new(0),
+            closed: AtomicU32::new(0),
+            reserved: AtomicU64::new(start),
+            need_wake: AtomicU32::new(1),
+            paused: AtomicU32::new(0),
+        }
+    }
+
+    pub(crate) fn data_head(&self) -> &AtomicU64 {
+        &self.data_head
+    }
+    pub(crate) fn data_tail(&self) -> &AtomicU64 {
+        &self.data_tail
+    }
+    pub(crate) fn lost_total(&self) -> &AtomicU64 {
+        &self.lost_total
+    }
+    pub(crate) fn closed(&self) -> &AtomicU32 {
+        &self.closed
+    }
+    pub(crate) fn reserved(&self) -> &AtomicU64 {
+        &self.reserved
+    }
+    pub(crate) fn need_wake(&self) -> &AtomicU32 {
+        &self.need_wake
+    }
+    pub(crate) fn paused(&self) -> &AtomicU32 {
+        &self.paused
+    }
+}
+
+/// The data area: cells in lossless rings, atomics in overwrite rings.
+pub(crate) struct Data {
+    cells: Vec<UnsafeCell<u64>>,
+    words: Vec<AtomicU64>,
+    size: usize,
+}
+
+impl Data {
+    pub(crate) fn model(geometry: Geometry, lossless: bool) -> Self {
+        let size = geometry.size() as usize;
+        let count = size / 8;
+        Self {
+            cells: (0..if lossless { count } else { 0 }).map(|_| UnsafeCell::new(0)).collect(),
+            words: (0..if lossless { 0 } else { count }).map(|_| AtomicU64::new(0)).collect(),
+            size,
+        }
+    }
+
+    fn update(&self, offset: usize, update: impl FnOnce(&mut [u8; 8])) {
+        self.cells[(offset & (self.size - 1)) / 8].with_mut(|word| {
+            // SAFETY: loom fails the model when another thread accesses the cell meanwhile, which is the point.
+            let word = unsafe { &mut *word };
+            let mut bytes = word.to_ne_bytes();
+            update(&mut bytes);
+            *word = u64::from_ne_bytes(bytes);
+        });
+    }
+
+    fn each_word(&self, start: usize, at: usize, len: usize, mut update: impl FnMut(usize, &mut u8)) {
+        let mut done = 0;
+        while done < len {
+            let within = (start + at + done) % 8;
+            let here = (8 - within).min(len - done);
+            self.update(start + at + done, |word| {
+                for i in 0..here {
+                    update(done + i, &mut word[within + i]);
+                }
+            });
+            done += here;
+        }
+    }
+
+    /// # Safety
+    /// None under loom: a violation of the protocol fails the model.
+    pub(crate) unsafe fn write(&self, start: usize, at: usize, bytes: &[u8]) {
+        self.each_word(start, at, bytes.len(), |i, byte| *byte = bytes[i]);
+    }
+
+    /// # Safety
+    /// As for `write`.
+    pub(crate) unsafe fn zero(&self, start: usize, at: usize, len: usize) {
+        self.each_word(start, at, len, |_, byte| *byte = 0);
+    }
+
+    /// # Safety
+    /// As for `write`.
+    pub(crate) unsafe fn write_word(&self, start: usize, at: usize, word: u64) {
+        self.update(start + at, |bytes| *bytes = word.to_ne_bytes());
+    }
+
+    /// # Safety
+    /// As for `write`.
+    pub(crate) unsafe fn read_word(&self, offset: usize) -> u64 {
+        // SAFETY: loom fails the model when another thread writes the cell meanwhile.
+        self.cells[offset / 8].with(|word| unsafe { *word })
+    }
+
+    /// # Safety
+    /// As for `write`.
+    pub(crate) unsafe fn lend<'a>(&'a self, offset: usize, len: usize, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+        scratch.clear();
+        for at in (0..len).step_by(8) {
+            // SAFETY: as above.
+            let word = unsafe { self.read_word((offset + at) & (self.size - 1)) };
+            scratch.extend_from_slice(&word.to_ne_bytes());
+        }
+        scratch
+    }
+
+    pub(crate) fn atomic_word(&self, offset: usize) -> &AtomicU64 {
+        &self.words[offset / 8]
+    }
+}

@@ -1,0 +1,75 @@
+//! The order table of the ring.
+//!
+//! Positions are the protocol: whoever stores one gives up bytes, whoever loads it takes them over. Every edge that this
+//! needs stands here with its pair. `loom-tests/run` weakens each order that is stronger than `Relaxed`, one at a time,
+//! and fails unless a model named in the row fails.
+
+crate::sync::order_table! {
+    /// Where the ring touches an atomic, and with which order.
+    pub(crate) enum Site {
+        /// The records below the new head were written before it.
+        HeadStore = Release, "`Producer`: store `data_head`", pair "HeadLoad", models "publish";
+        /// Everything below this head may be read now.
+        HeadLoad = Acquire, "`Consumer`: load `data_head`", pair "HeadStore, HeadRaise, PublishedAdvance", models "publish, shared";
+        /// The records below the new tail were read before it.
+        TailStore = Release, "`Consumer`: store `data_tail`", pair "TailLoad", models "reclaim, wrap";
+        /// Everything below this tail may be overwritten now. (The kernel has a control dependency here.)
+        TailLoad = Acquire, "producers: load `data_tail`", pair "TailStore", models "reclaim, wrap, shared_reclaim";
+        /// Whoever sees the ring closed sees the last head.
+        ClosedStore = Release, "last producer dropped: store `closed`", pair "ClosedLoad", models "close";
+        /// After this a head that is loaded is the last one.
+        ClosedLoad = Acquire, "`Consumer::wait`, `is_closed`: load `closed`", pair "ClosedStore", models "close";
+        /// Either the producer sees that the consumer wants a wake-up, or the consumer sees the new head.
+        WakeFence = SeqCst, "producers, at a watermark: fence between storing the head and loading `need_wake`", pair "ArmFence", models "wake";
+        /// See `WakeFence`.
+        ArmFence = SeqCst, "`Consumer::arm`: fence between storing `need_wake` and loading the head", pair "WakeFence", models "wake";
+        /// `reserved` is there before any byte that it gives up is overwritten.
+        ReservedFence = Release, "`OverwriteProducer`: fence between storing `reserved` and storing words", pair "SnapshotFence", models "overwrite";
+        /// `reserved`, loaded after this, is at least that of every word that the copy saw.
+        SnapshotFence = Acquire, "overwrite reader: fence between copying words and loading `reserved`", pair "ReservedFence", models "overwrite";
+        /// A slot that is seen closed has its record written.
+        SlotStore = Release, "`SharedProducer`: store a closed slot", pair "SlotLoad", models "shared";
+        /// See `SlotStore`.
+        SlotLoad = Acquire, "`SharedProducer`: load the next slot while advancing", pair "SlotStore", models "shared";
+        /// Hands the records below `published` on to whoever advances it next, and to the consumer where it is `data_head`.
+        PublishedAdvance = AcqRel, "`SharedProducer`: compare-exchange that advances `published`", pair "itself, PublishedVisit, HeadLoad", models "shared";
+        /// Who fails to advance still raises `data_head` over what others closed.
+        PublishedBeaten = Acquire, "`SharedProducer`: that compare-exchange, failed", pair "PublishedAdvance", models "shared";
+        /// Of two that close at the same time, the later in this word's order sees the slot of the earlier.
+        PublishedVisit = AcqRel, "`SharedProducer`: read-modify-write of `published` after closing a slot", pair "itself, PublishedAdvance", models "shared";
+        /// The records below the new head were written, or taken over, before it.
+        HeadRaise = Release, "`SharedProducer`: compare-exchange that raises `data_head`", pair "HeadLoad", models "shared";
+        /// A position that only guides a compare-exchange.
+        ReservedLoad = Relaxed, "`SharedProducer`: load or compare-exchange of `reserved`", pair "-", models "shared";
+        /// Bounds `data_tail`; ordered behind it by `TailLoad`.
+        PublishedLoad = Relaxed, "`SharedProducer`: load `published` to judge `data_tail`", pair "-", models "shared_reclaim";
+        /// Only guides the compare-exchange that raises it.
+        HeadPeek = Relaxed, "`SharedProducer`: load `data_head` before raising it", pair "-", models "shared";
+        /// Says where an open reservation stands, for diagnosis.
+        SlotOpen = Relaxed, "`SharedProducer`: store an open slot", pair "-", models "shared";
+        /// Diagnosis.
+        SlotPeek = Relaxed, "`SharedProducer`: load slots for diagnosis", pair "-", models "-";
+        /// Ordered by `ReservedFence`.
+        ReservedStore = Relaxed, "`OverwriteProducer`: store `reserved`", pair "ReservedFence", models "overwrite";
+        /// Ordered by `SnapshotFence`.
+        ReservedCheck = Relaxed, "overwrite reader: load `reserved`", pair "SnapshotFence", models "overwrite";
+        /// Ordered by `ReservedFence` and `HeadStore`.
+        WordStore = Relaxed, "`OverwriteProducer`: store a data word", pair "-", models "overwrite";
+        /// Ordered by `SnapshotFence` and `HeadLoad`.
+        WordLoad = Relaxed, "readers that copy: load a data word", pair "-", models "overwrite";
+        /// Ordered by `WakeFence`.
+        NeedWake = Relaxed, "both: load and store `need_wake`", pair "-", models "wake";
+        /// A counter.
+        Lost = Relaxed, "counters of lost records", pair "-", models "lost";
+        /// How far wake-ups have been counted.
+        WakeMark = Relaxed, "`SharedProducer`: bytes or records since the last wake-up", pair "-", models "-";
+        /// A reader validates anyway; the pause only keeps it from being overtaken.
+        Paused = Relaxed, "both: load and store `paused`", pair "-", models "-";
+        /// Wiped by fork, before the child runs.
+        ForkWord = Relaxed, "producers: load the fork guard", pair "-", models "-";
+        /// Who comes first gets the handle; what it works on was made before the ring was shared.
+        Taken = Relaxed, "`Ring`: swap of the flags that say which handles are given out", pair "-", models "-";
+        /// Written before the mapping existed.
+        Describe = Relaxed, "attach: load `data_offset`, `data_size`", pair "-", models "-";
+    }
+}

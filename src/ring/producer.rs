@@ -1,0 +1,448 @@
+//! The producer for one thread, of lossless rings.
+#![allow(unsafe_code)]
+
+use super::error::BeginError;
+use super::layout::{Geometry, HEADER_SIZE, MAX_RECORD_SIZE, RECORD_OPEN, RecordHeader};
+use super::lost::LostRecord;
+use super::memory::{ForkGuard, Memory, Span};
+use super::order::Site;
+use super::reservation::{Open, Owner, Reservation, Rest, SplitReservation, sealed};
+use super::wakeup::{Bell, Wake};
+use super::{Padding, RECORD_PADDING};
+use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
+
+/// What a producer needs besides the memory.
+pub(crate) struct Equipment {
+    pub(crate) guard: ForkGuard,
+    pub(crate) bell: Bell,
+    pub(crate) wake: Wake,
+    pub(crate) padding: Padding,
+    pub(crate) lost: Option<LostRecord>,
+    /// Nobody but this process can write the header page.
+    pub(crate) own_header: bool,
+}
+
+/// Checks a record's size against everything but the space that is free now.
+///
+/// `most` is the largest multiple of 8 that can be reserved; the reason why is worked out only when it is exceeded.
+#[inline(always)]
+pub(crate) fn check_size(memory: &Memory, size: usize, in_page: bool) -> Result<(), BeginError> {
+    let geometry = memory.geometry();
+    let limit = if in_page { geometry.granule().min(geometry.capacity()) } else { geometry.capacity() };
+    let most = MAX_RECORD_SIZE.min(limit as usize);
+    if size.wrapping_sub(1) < most && size.is_multiple_of(8) { Ok(()) } else { Err(bad_size(memory, size, in_page)) }
+}
+
+#[cold]
+fn bad_size(memory: &Memory, size: usize, in_page: bool) -> BeginError {
+    let (granule, capacity) = (memory.geometry().granule() as usize, memory.geometry().capacity() as usize);
+    match size {
+        0 => BeginError::ZeroSize,
+        _ if !size.is_multiple_of(8) => BeginError::Unaligned { size },
+        _ if size > MAX_RECORD_SIZE => BeginError::TooLarge { size },
+        _ if in_page && size > granule => BeginError::OverGranule { size, granule },
+        _ => BeginError::OverRing { size, capacity },
+    }
+}
+
+/// What has to be reserved for a record: gaps, and the lost record before it.
+pub(crate) struct Plan {
+    /// Where the lost record goes, from the start of the claim, when one goes with it.
+    pub(crate) lost: Option<u64>,
+    /// Where the record goes, from the start of the claim.
+    pub(crate) record: u64,
+    /// Bytes in all.
+    pub(crate) total: u64,
+}
+
+impl Plan {
+    /// For a record of `size` bytes at `head`, with `lost` to be reported before it. Both are confined each on its own.
+    pub(crate) fn new(geometry: &Geometry, head: u64, size: u64, in_page: bool, lost: Option<&LostRecord>) -> Self {
+        let gap = |at: u64, size, confine| {
+            if confine { geometry.gap(head.wrapping_add(at), size) } else { 0 }
+        };
+        if let Some(lost) = lost {
+            let lost_at = gap(0, lost.size() as u64, geometry.confined());
+            let after = lost_at + lost.size() as u64;
+            let record = after + gap(after, size, in_page);
+            let total = record + size;
+            if total <= geometry.capacity() {
+                return Self { lost: Some(lost_at), record, total };
+            }
+            // The two can never be in the ring together: the count waits for a smaller record.
+        }
+        let record = gap(0, size, in_page);
+        Self { lost: None, record, total: record + size }
+    }
+}
+
+/// A reservation that has not been closed: it keeps everything behind it from being published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenReservation {
+    /// Where its record lies.
+    pub position: u64,
+    /// Bytes reserved, header included; `None` when the reserving thread has not said so yet.
+    pub size: Option<usize>,
+}
+
+/// Counts when to ring the bell.
+pub(crate) struct Watermark {
+    wake: Wake,
+    left: Cell<u64>,
+}
+
+impl Watermark {
+    pub(crate) fn new(wake: Wake) -> Self {
+        let this = Self { wake, left: Cell::new(0) };
+        this.reset();
+        this
+    }
+
+    fn reset(&self) {
+        self.left.set(match self.wake {
+            Wake::Never => u64::MAX,
+            Wake::Bytes(n) | Wake::Events(n) => n.max(1),
+        });
+    }
+
+    /// Counts a publication of `bytes`; whether the watermark was crossed.
+    #[inline(always)]
+    pub(crate) fn crossed(&self, bytes: u64) -> bool {
+        let step = match self.wake {
+            Wake::Never => return false,
+            Wake::Bytes(_) => bytes,
+            Wake::Events(_) => 1,
+        };
+        let left = self.left.get();
+        if step < left {
+            self.left.set(left - step);
+            return false;
+        }
+        self.reset();
+        true
+    }
+}
+
+/// The one producer of a lossless ring, for one thread at a time.
+///
+/// It has no locked instruction on its path. Reservations may be nested: while one is open, more can be opened and closed
+/// in any order, and all of them are published when the last open one closes.
+///
+/// It is `Send` and not `Sync`, and not for signal handlers: use [`SharedProducer`](super::SharedProducer) for both. In a
+/// forked child it is dead: `begin_*` gives [`BeginError::Forked`], and what was open stays the parent's to close.
+///
+/// ```
+/// use perfring::ring::Ring;
+///
+/// let ring = Ring::confined(8).private()?;
+/// let (producer, mut consumer) = (ring.producer()?, ring.consumer()?);
+/// let mut record = producer.begin_forward_in_page(48)?;
+/// record.put(b"forty bytes of payload, written in place");
+/// record.commit(9, 0);
+/// let mut seen = 0;
+/// consumer.for_each(|record| {
+///     assert_eq!(record.header().type_, 9);
+///     assert_eq!(record.body(), b"forty bytes of payload, written in place");
+///     seen += 1;
+/// })?;
+/// assert_eq!(seen, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Producer {
+    memory: Arc<Memory>,
+    equipment: Equipment,
+    watermark: Watermark,
+    /// Where the next reservation starts. `published <= head`, and equal when nothing is open.
+    head: Cell<u64>,
+    /// What `data_head` holds: kept here so that it is never loaded.
+    published: Cell<u64>,
+    /// `head <= limit <= data_tail + capacity`, for the newest sound `data_tail` that was looked at.
+    limit: Cell<u64>,
+    /// Reservations handed out and not closed.
+    open: Cell<u64>,
+    /// Records lost and not yet reported by a record.
+    lost_pending: Cell<u64>,
+    lost_total: Cell<u64>,
+}
+
+impl Producer {
+    /// The ring's one producer, which goes on at `head`; everything before it is published.
+    pub(crate) fn new(memory: Arc<Memory>, equipment: Equipment, head: u64, lost_total: u64) -> Self {
+        let watermark = Watermark::new(equipment.wake);
+        Self {
+            memory,
+            equipment,
+            watermark,
+            head: Cell::new(head),
+            published: Cell::new(head),
+            limit: Cell::new(head),
+            open: Cell::new(0),
+            lost_pending: Cell::new(0),
+            lost_total: Cell::new(lost_total),
+        }
+    }
+
+    /// Reserves a record of `size` bytes, header included, that does not cross the end of a granule: one contiguous piece.
+    ///
+    /// Where the rest of the granule is too small, it becomes a gap, and the record starts at the next granule.
+    ///
+    /// # Errors
+    /// [`BeginError`]: sizes that can never be reserved, [`Full`](BeginError::Full) (counted as lost), a corrupt
+    /// `data_tail` (counted as lost), a forked process.
+    #[inline]
+    pub fn begin_forward_in_page(&self, size: usize) -> Result<Reservation<'_, Self>, BeginError> {
+        check_size(&self.memory, size, true)?;
+        let open = self.begin(size, true)?;
+        Ok(Reservation { open })
+    }
+
+    /// Reserves a record of `size` bytes, header included, that may cross granules and wrap at the end of the ring.
+    ///
+    /// # Errors
+    /// As [`begin_forward_in_page`](Self::begin_forward_in_page), and [`BeginError::Confined`] on a confined ring.
+    #[inline]
+    pub fn begin_forward(&self, size: usize) -> Result<SplitReservation<'_, Self>, BeginError> {
+        if self.memory.geometry().confined() {
+            return Err(BeginError::Confined);
+        }
+        check_size(&self.memory, size, false)?;
+        let open = self.begin(size, false)?;
+        Ok(SplitReservation { open })
+    }
+
+    #[inline(always)]
+    fn begin(&self, size: usize, in_page: bool) -> Result<Open<'_, Self>, BeginError> {
+        let head = self.head.get();
+        let gap = if in_page { self.memory.geometry().gap(head, size as u64) } else { 0 };
+        let need = gap + size as u64;
+        let quick =
+            need <= self.limit.get().wrapping_sub(head) && self.lost_pending.get() == 0 && self.equipment.guard.alive();
+        if !quick {
+            self.make_room(size as u64, in_page)?;
+        }
+        // From here on the room is there: `make_room` has written the lost record, if any, and moved the head behind it.
+        let position = self.skip_gap(size as u64, in_page);
+        self.head.set(position.wrapping_add(size as u64));
+        self.open.set(self.open.get() + 1);
+        let mut span = self.claim(position, size);
+        span.header(0, RecordHeader { type_: RECORD_OPEN, misc: 0, size: size as u16 });
+        Ok(Open::new(self, (), span, position, size))
+    }
+
+    /// The bytes from `position` on, which the caller has counted into `head`, or is about to.
+    #[inline(always)]
+    fn claim(&self, position: u64, size: usize) -> Span<'_> {
+        // SAFETY: lossless: `Ring::producer` refuses other modes. size <= capacity (`check_size`, or a gap or lost record
+        // that was part of the room). Nobody else has the bytes: `Producer` is `!Sync` and the ring's only producer, and
+        // `position..+size` lies in head..limit, of which (1) the consumer has given all back, as limit <= data_tail +
+        // capacity for a data_tail that was loaded with acquire and is not beyond `published`; (2) nothing is claimed yet,
+        // as `head` is the end of all that is (a rewind lowers it only over a reservation that is being closed). The
+        // consumer reads them only after `publish` stores a head beyond them, which it does when no span is left: `open`
+        // counts those of reservations, and gaps and lost records are written before their function returns.
+        unsafe { self.memory.claim(position, size) }
+    }
+
+    /// Fills the gap before a record of `size` bytes, if it needs one, and gives the record's position.
+    #[inline(always)]
+    fn skip_gap(&self, size: u64, in_page: bool) -> u64 {
+        let head = self.head.get();
+        let gap = if in_page { self.memory.geometry().gap(head, size) } else { 0 };
+        if gap != 0 {
+            self.fill_gap(head, gap as usize);
+        }
+        head.wrapping_add(gap)
+    }
+
+    fn fill_gap(&self, position: u64, gap: usize) {
+        let mut span = self.claim(position, gap);
+        span.zero(0, gap);
+        if self.equipment.padding == Padding::Header || !self.memory.geometry().confined() {
+            span.header(0, RecordHeader { type_: RECORD_PADDING, misc: 0, size: gap as u16 });
+        }
+    }
+
+    /// Sees to it that a record of `size` bytes fits behind `head`, and writes the lost record before it.
+    #[cold]
+    #[inline(never)]
+    fn make_room(&self, size: u64, in_page: bool) -> Result<(), BeginError> {
+        if !self.equipment.guard.alive() {
+            return Err(BeginError::Forked);
+        }
+        let geometry = self.memory.geometry();
+        let free = self.look_at_tail().inspect_err(|_| self.count_lost())?;
+        let plan = Plan::new(&geometry, self.head.get(), size, in_page, self.lost_to_report());
+        if plan.total > free {
+            self.count_lost();
+            return Err(BeginError::Full { needed: plan.total, free });
+        }
+        if let (Some(lost), Some(_)) = (&self.equipment.lost, plan.lost) {
+            self.write_lost(lost);
+        }
+        Ok(())
+    }
+
+    fn lost_to_report(&self) -> Option<&LostRecord> {
+        self.equipment.lost.as_ref().filter(|_| self.lost_pending.get() != 0)
+    }
+
+    /// Loads `data_tail` and gives the bytes that are free behind `head`.
+    fn look_at_tail(&self) -> Result<u64, BeginError> {
+        let geometry = self.memory.geometry();
+        let (head, published) = (self.head.get(), self.published.get());
+        let tail = self.memory.header().data_tail().load(Site::TailLoad.order());
+        if published.wrapping_sub(tail) > geometry.size() || !tail.is_multiple_of(8) {
+            return Err(BeginError::CorruptTail { tail, head: published });
+        }
+        // A tail may be sound and yet further back than one before it; then less is free, at the least nothing.
+        let free = geometry.capacity().saturating_sub(head.wrapping_sub(tail));
+        self.limit.set(head.wrapping_add(free));
+        Ok(free)
+    }
+
+    fn count_lost(&self) {
+        if self.equipment.lost.is_some() {
+            self.lost_pending.set(self.lost_pending.get() + 1);
+        }
+        self.lost_total.set(self.lost_total.get() + 1);
+        self.memory.header().lost_total().store(self.lost_total.get(), Site::Lost.order());
+    }
+
+    /// Writes the pending lost record behind the head; the room for it was seen to.
+    fn write_lost(&self, lost: &LostRecord) {
+        let position = self.skip_gap(lost.size() as u64, self.memory.geometry().confined());
+        let mut span = self.claim(position, lost.size());
+        lost.fill(self.lost_pending.get(), |at, bytes| span.put(at, bytes));
+        self.lost_pending.set(0);
+        self.head.set(position.wrapping_add(lost.size() as u64));
+    }
+
+    /// Writes the record that reports losses now, if there are any to report, instead of before the next record.
+    ///
+    /// # Errors
+    /// [`BeginError::Full`] when there is no room for it, which counts nothing as lost; [`BeginError::CorruptTail`] and
+    /// [`BeginError::Forked`] as for a record.
+    pub fn flush_lost(&self) -> Result<(), BeginError> {
+        if !self.equipment.guard.alive() {
+            return Err(BeginError::Forked);
+        }
+        let Some(lost) = self.lost_to_report() else {
+            return Ok(());
+        };
+        let (geometry, size) = (self.memory.geometry(), lost.size() as u64);
+        let needed = size + if geometry.confined() { geometry.gap(self.head.get(), size) } else { 0 };
+        let free = self.look_at_tail()?;
+        if needed > free {
+            return Err(BeginError::Full { needed, free });
+        }
+        self.write_lost(lost);
+        if self.open.get() == 0 {
+            self.publish();
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn publish(&self) {
+        let (head, published) = (self.head.get(), self.published.get());
+        if head == published || !self.equipment.guard.alive() {
+            return;
+        }
+        self.memory.header().data_head().store(head, Site::HeadStore.order());
+        self.published.set(head);
+        if self.watermark.crossed(head.wrapping_sub(published)) {
+            self.equipment.bell.ring(self.memory.header());
+        }
+    }
+
+    /// Wakes the consumer if it sleeps, whatever the watermark says.
+    pub fn flush(&self) {
+        if self.equipment.guard.alive() {
+            self.equipment.bell.ring(self.memory.header());
+        }
+    }
+
+    /// Records that could not be written since the ring was made: the authoritative count.
+    pub fn lost_total(&self) -> u64 {
+        self.lost_total.get()
+    }
+
+    /// Records lost that are still to be reported by a record; 0 where the ring reports none.
+    pub fn lost_pending(&self) -> u64 {
+        self.lost_pending.get()
+    }
+
+    /// The reservations that are open now, oldest first: when the ring does not move, the leaked one is among them.
+    pub fn open_reservations(&self) -> Vec<OpenReservation> {
+        let geometry = self.memory.geometry();
+        let mut found = Vec::new();
+        let mut position = self.published.get();
+        while position != self.head.get() {
+            // SAFETY: lossless, and the word is a header: [published, head) holds records, gaps and nothing else, as
+            // `begin`, `skip_gap` and `write_lost` made them. Only this thread writes headers (spans are lent from behind
+            // the header on), and this thread is here.
+            let header = RecordHeader::from_word(unsafe { self.memory.read_header(position) });
+            if header.type_ == RECORD_OPEN {
+                found.push(OpenReservation { position, size: Some(usize::from(header.size)) });
+            }
+            position = match usize::from(header.size) {
+                0 => geometry.next_granule(position),
+                size => position.wrapping_add(size as u64),
+            };
+        }
+        found
+    }
+}
+
+impl sealed::Sealed for Producer {}
+
+impl Owner for Producer {
+    type Claim = ();
+
+    #[inline(always)]
+    fn close(&self, (): (), mut rest: Rest<'_, '_>) {
+        if rest.used != rest.size {
+            self.give_back(&mut rest);
+        }
+        let open = self.open.get() - 1;
+        self.open.set(open);
+        if open == 0 {
+            self.publish();
+        }
+    }
+}
+
+impl Producer {
+    /// What was reserved last is given back by moving the head; what was not becomes padding.
+    #[cold]
+    fn give_back(&self, rest: &mut Rest<'_, '_>) {
+        if rest.position.wrapping_add(rest.size as u64) == self.head.get() {
+            self.head.set(rest.position.wrapping_add(rest.used as u64));
+        } else {
+            rest.pad();
+        }
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        if self.equipment.guard.alive() {
+            self.memory.header().closed().store(1, Site::ClosedStore.order());
+            self.equipment.bell.ring_always();
+        }
+    }
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("head", &self.head.get())
+            .field("published", &self.published.get())
+            .field("open", &self.open.get())
+            .field("lost_total", &self.lost_total.get())
+            .finish_non_exhaustive()
+    }
+}
+
+const _: () = assert!(MAX_RECORD_SIZE.is_multiple_of(8) && HEADER_SIZE == 8);

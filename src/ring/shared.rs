@@ -1,0 +1,386 @@
+//! The producer for many threads and signal handlers, of lossless rings.
+//!
+//! A claim is one compare-exchange of `reserved`. Closing it advances `published` over it and over what others closed
+//! behind it. Two that close at the same time must not each leave the other behind: who cannot advance stores its closed
+//! claim in a slot, then does a read-modify-write of `published`. Read-modify-writes of one word are totally ordered, and
+//! the later of two sees what the earlier did before: so whoever advances `published` up to a claim either sees its slot,
+//! or comes before its owner's visit, and then the owner goes on from there itself. Nobody waits for anybody.
+//!
+//! Where only this process writes the header page, `published` is `data_head` itself; elsewhere it is private, so that a
+//! hostile reader cannot set it, and `data_head` is raised after it by everybody who closes.
+#![allow(unsafe_code)]
+
+use super::error::BeginError;
+use super::layout::{Geometry, RecordHeader, before};
+use super::lost::LostRecord;
+use super::memory::{Memory, Span};
+use super::order::Site;
+use super::producer::{Equipment, OpenReservation, Plan, check_size};
+use super::reservation::{Open, Owner, Reservation, Rest, SplitReservation, sealed};
+use super::wakeup::Wake;
+use super::{Padding, RECORD_PADDING};
+use crate::sync::{self, Arc, AtomicU64};
+use crossbeam_utils::CachePadded;
+use std::fmt;
+
+/// A producer of a lossless ring that any number of threads and signal handlers use at once.
+///
+/// Cloning it is cheap; `&SharedProducer` can be used from many threads, too. It is lock-free: a thread that is stopped
+/// in the middle of anything keeps nobody from reserving and closing, and a closed record is visible as soon as
+/// everything reserved before it is closed. `begin_*` and the closing of a reservation are async-signal-safe (with a
+/// clock in the [`LostRecord`](super::LostRecord) that is).
+///
+/// Threads share three contended words. Where they can have a ring each, a [`Producer`](super::Producer) per thread and a
+/// [`merge`](crate::merge) on the other side is the fast way.
+#[derive(Clone)]
+pub struct SharedProducer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    memory: std::sync::Arc<Memory>,
+    equipment: Equipment,
+    /// Where the next claim starts.
+    reserved: CachePadded<AtomicU64>,
+    /// Everything before it is closed: used where the header page is not ours alone.
+    published: CachePadded<AtomicU64>,
+    /// A word for every 8 bytes of the ring: the claim that starts there, see [`slot`].
+    slots: Box<[AtomicU64]>,
+    lost_pending: CachePadded<AtomicU64>,
+    /// Bytes or claims published, for the watermark.
+    wake_count: AtomicU64,
+}
+
+/// A slot holds the lap of its claim (47 bits), its length in words (16 bits), and whether it is closed.
+mod slot {
+    pub(super) const LAP_SHIFT: u32 = 17;
+
+    pub(super) fn encode(lap: u64, len: u64, closed: bool) -> u64 {
+        lap << LAP_SHIFT | (len / 8) << 1 | u64::from(closed)
+    }
+    pub(super) fn is_of_lap(slot: u64, lap: u64) -> bool {
+        slot >> LAP_SHIFT == lap << LAP_SHIFT >> LAP_SHIFT
+    }
+    pub(super) fn len(slot: u64) -> u64 {
+        (slot >> 1 & 0xffff) * 8
+    }
+    pub(super) fn closed(slot: u64) -> bool {
+        slot & 1 != 0
+    }
+}
+
+/// The bytes that one compare-exchange of `reserved` got: gaps, lost record and record.
+#[doc(hidden)]
+#[derive(Clone, Copy)]
+pub struct Claim {
+    start: u64,
+    len: u64,
+}
+
+impl SharedProducer {
+    pub(crate) fn new(memory: std::sync::Arc<Memory>, equipment: Equipment, head: u64) -> Self {
+        let words = memory.geometry().size() / 8;
+        let inner = Inner {
+            memory,
+            equipment,
+            reserved: CachePadded::new(AtomicU64::new(head)),
+            published: CachePadded::new(AtomicU64::new(head)),
+            slots: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            lost_pending: CachePadded::new(AtomicU64::new(0)),
+            wake_count: AtomicU64::new(0),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Reserves a record of `size` bytes, header included, that does not cross the end of a granule.
+    ///
+    /// # Errors
+    /// As [`Producer::begin_forward_in_page`](super::Producer::begin_forward_in_page).
+    #[inline]
+    pub fn begin_forward_in_page(&self, size: usize) -> Result<Reservation<'_, Self>, BeginError> {
+        check_size(&self.inner.memory, size, true)?;
+        Ok(Reservation { open: self.begin(size, true)? })
+    }
+
+    /// Reserves a record of `size` bytes, header included, that may cross granules and wrap at the end of the ring.
+    ///
+    /// # Errors
+    /// As [`Producer::begin_forward`](super::Producer::begin_forward).
+    #[inline]
+    pub fn begin_forward(&self, size: usize) -> Result<SplitReservation<'_, Self>, BeginError> {
+        if self.inner.memory.geometry().confined() {
+            return Err(BeginError::Confined);
+        }
+        check_size(&self.inner.memory, size, false)?;
+        Ok(SplitReservation { open: self.begin(size, false)? })
+    }
+
+    #[inline]
+    fn begin(&self, size: usize, in_page: bool) -> Result<Open<'_, Self>, BeginError> {
+        let inner = &*self.inner;
+        if !inner.equipment.guard.alive() {
+            return Err(BeginError::Forked);
+        }
+        let pending = inner.take_pending();
+        let lost = inner.equipment.lost.as_ref().filter(|_| pending != 0);
+        let (claim, plan) = match inner.reserve(size as u64, in_page, lost) {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                inner.count_lost(pending);
+                return Err(error);
+            }
+        };
+        let mut at = claim.start;
+        match (lost, plan.lost) {
+            (Some(lost), Some(lost_at)) => {
+                at = inner.fill_gap(at, claim.start.wrapping_add(lost_at));
+                let mut span = inner.claim(at, lost.size());
+                lost.fill(pending, |at, bytes| span.put(at, bytes));
+                at = at.wrapping_add(lost.size() as u64);
+            }
+            _ if pending != 0 => inner.put_back(pending),
+            _ => {}
+        }
+        let position = inner.fill_gap(at, claim.start.wrapping_add(plan.record));
+        let span = inner.claim(position, size);
+        Ok(Open::new(self, claim, span, position, size))
+    }
+
+    /// Wakes the consumer if it sleeps, whatever the watermark says.
+    pub fn flush(&self) {
+        if self.inner.equipment.guard.alive() {
+            self.inner.equipment.bell.ring(self.inner.memory.header());
+        }
+    }
+
+    /// Records that could not be written since the ring was made: the authoritative count.
+    pub fn lost_total(&self) -> u64 {
+        self.inner.memory.header().lost_total().load(Site::Lost.order())
+    }
+
+    /// Records lost that are still to be reported by a record; 0 where the ring reports none.
+    pub fn lost_pending(&self) -> u64 {
+        self.inner.lost_pending.load(Site::Lost.order())
+    }
+
+    /// The reservations that are open, oldest first, as far as can be told while others go on: when the ring does not
+    /// move, the leaked one is the first. Position and size are those of the claim, which may start with a gap.
+    pub fn open_reservations(&self) -> Vec<OpenReservation> {
+        let inner = &*self.inner;
+        let end = inner.reserved.load(Site::ReservedLoad.order());
+        let mut position = inner.published().load(Site::PublishedLoad.order());
+        let mut found = Vec::new();
+        while before(position, end) {
+            let slot = inner.slot(position).load(Site::SlotPeek.order());
+            if !slot::is_of_lap(slot, inner.lap(position)) || slot::len(slot) == 0 {
+                // Claimed, and its owner has not said how long it is; or published meanwhile.
+                found.push(OpenReservation { position, size: None });
+                break;
+            }
+            if !slot::closed(slot) {
+                found.push(OpenReservation { position, size: Some(slot::len(slot) as usize) });
+            }
+            position = position.wrapping_add(slot::len(slot));
+        }
+        found
+    }
+}
+
+impl Inner {
+    fn geometry(&self) -> Geometry {
+        self.memory.geometry()
+    }
+
+    #[inline(always)]
+    fn published(&self) -> &AtomicU64 {
+        if self.equipment.own_header { self.memory.header().data_head() } else { &self.published }
+    }
+
+    #[inline(always)]
+    fn slot(&self, position: u64) -> &AtomicU64 {
+        &self.slots[self.geometry().offset(position) / 8]
+    }
+
+    #[inline(always)]
+    fn lap(&self, position: u64) -> u64 {
+        position >> self.geometry().size().trailing_zeros()
+    }
+
+    /// Claims room for a record of `size` bytes and what goes before it.
+    #[inline(always)]
+    fn reserve(&self, size: u64, in_page: bool, lost: Option<&LostRecord>) -> Result<(Claim, Plan), BeginError> {
+        let geometry = self.geometry();
+        loop {
+            // In this order: `published` and `reserved` are then at least what they were when this tail was stored.
+            let tail = self.memory.header().data_tail().load(Site::TailLoad.order());
+            let published = sync::peek(self.published(), Site::PublishedLoad.order());
+            if published.wrapping_sub(tail) > geometry.size() || !tail.is_multiple_of(8) {
+                return Err(BeginError::CorruptTail { tail, head: published });
+            }
+            let start = sync::peek(&self.reserved, Site::ReservedLoad.order());
+            let plan = Plan::new(&geometry, start, size, in_page, lost);
+            let free = geometry.capacity().saturating_sub(start.wrapping_sub(tail));
+            if plan.total > free {
+                return Err(BeginError::Full { needed: plan.total, free });
+            }
+            let order = Site::ReservedLoad.order();
+            if self.reserved.compare_exchange(start, start.wrapping_add(plan.total), order, order).is_ok() {
+                let open = slot::encode(self.lap(start), plan.total, false);
+                self.slot(start).store(open, Site::SlotOpen.order());
+                return Ok((Claim { start, len: plan.total }, plan));
+            }
+        }
+    }
+
+    /// The bytes from `position` on, part of a claim of the caller's that is still open.
+    #[inline(always)]
+    fn claim(&self, position: u64, len: usize) -> Span<'_> {
+        // SAFETY: lossless: `Ring::shared_producer` refuses other modes. The bytes lie in a claim [start, start + total)
+        // that one successful compare-exchange of `reserved` gave to this caller: claims do not overlap as positions, and
+        // neither in the ring, since start + total <= tail + capacity, for a tail that is at most `published` and so
+        // not beyond any claim that is open. Callers split their claim into pieces that do not overlap: gap, lost record,
+        // gap, record. The consumer has given them back, as the tail was loaded with acquire; it reads them again only when
+        // `data_head` is beyond them, which needs `published` to be, which passes a claim only after its owner's `close`,
+        // when no span of it is left.
+        unsafe { self.memory.claim(position, len) }
+    }
+
+    /// Fills the gap from `from` to `to`, if there is one, and gives `to`.
+    #[inline(always)]
+    fn fill_gap(&self, from: u64, to: u64) -> u64 {
+        if from != to {
+            let gap = to.wrapping_sub(from) as usize;
+            let mut span = self.claim(from, gap);
+            span.zero(0, gap);
+            if self.equipment.padding == Padding::Header || !self.geometry().confined() {
+                span.header(0, RecordHeader { type_: RECORD_PADDING, misc: 0, size: gap as u16 });
+            }
+        }
+        to
+    }
+
+    /// Takes over the count of lost records to report it; put back where it is not reported.
+    #[inline(always)]
+    fn take_pending(&self) -> u64 {
+        match self.lost_pending.load(Site::Lost.order()) {
+            0 => 0,
+            _ => self.lost_pending.swap(0, Site::Lost.order()),
+        }
+    }
+
+    #[cold]
+    fn put_back(&self, pending: u64) {
+        self.lost_pending.fetch_add(pending, Site::Lost.order());
+    }
+
+    #[cold]
+    fn count_lost(&self, pending: u64) {
+        if self.equipment.lost.is_some() {
+            self.put_back(pending + 1);
+        }
+        self.memory.header().lost_total().fetch_add(1, Site::Lost.order());
+    }
+
+    /// The length of the claim that starts at `position`, when it is closed.
+    #[inline(always)]
+    fn closed_len(&self, position: u64) -> Option<u64> {
+        let slot = self.slot(position).load(Site::SlotLoad.order());
+        (slot::closed(slot) && slot::is_of_lap(slot, self.lap(position))).then(|| slot::len(slot))
+    }
+
+    /// Publishes `claim`, or leaves it to whoever closes what is before it.
+    #[inline(always)]
+    fn publish(&self, claim: Claim) {
+        let published = self.published();
+        let advance = |from: u64, len: u64| {
+            let order = (Site::PublishedAdvance.order(), Site::PublishedBeaten.order());
+            published.compare_exchange(from, from.wrapping_add(len), order.0, order.1)
+        };
+        let (mut bytes, mut claims) = (0, 0);
+        let mut at = match advance(claim.start, claim.len) {
+            Ok(_) => {
+                (bytes, claims) = (claim.len, 1);
+                claim.start.wrapping_add(claim.len)
+            }
+            Err(_) => {
+                let closed = slot::encode(self.lap(claim.start), claim.len, true);
+                self.slot(claim.start).store(closed, Site::SlotStore.order());
+                published.fetch_add(0, Site::PublishedVisit.order())
+            }
+        };
+        while let Some(len) = self.closed_len(at) {
+            at = match advance(at, len) {
+                Ok(_) => {
+                    (bytes, claims) = (bytes + len, claims + 1);
+                    at.wrapping_add(len)
+                }
+                Err(now) => now,
+            };
+        }
+        if !self.equipment.own_header {
+            self.raise_head(at);
+        }
+        if claims != 0 && self.crossed(bytes, claims) {
+            self.equipment.bell.ring(self.memory.header());
+        }
+    }
+
+    /// Raises `data_head` to `to`, unless somebody has raised it further.
+    fn raise_head(&self, to: u64) {
+        let head = self.memory.header().data_head();
+        let mut now = sync::peek(head, Site::HeadPeek.order());
+        while before(now, to) {
+            match head.compare_exchange(now, to, Site::HeadRaise.order(), Site::HeadPeek.order()) {
+                Ok(_) => return,
+                Err(current) => now = current,
+            }
+        }
+    }
+
+    /// Counts what this thread published; whether the watermark was crossed.
+    #[inline(always)]
+    fn crossed(&self, bytes: u64, claims: u64) -> bool {
+        let (step, mark) = match self.equipment.wake {
+            Wake::Never => return false,
+            Wake::Bytes(mark) => (bytes, mark.max(1)),
+            Wake::Events(mark) => (claims, mark.max(1)),
+        };
+        let before = self.wake_count.fetch_add(step, Site::WakeMark.order());
+        before / mark != before.wrapping_add(step) / mark
+    }
+}
+
+impl sealed::Sealed for SharedProducer {}
+
+impl Owner for SharedProducer {
+    type Claim = Claim;
+
+    #[inline(always)]
+    fn close(&self, claim: Claim, mut rest: Rest<'_, '_>) {
+        if rest.used != rest.size {
+            rest.pad();
+        }
+        if self.inner.equipment.guard.alive() {
+            self.inner.publish(claim);
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.equipment.guard.alive() {
+            self.memory.header().closed().store(1, Site::ClosedStore.order());
+            self.equipment.bell.ring_always();
+        }
+    }
+}
+
+impl fmt::Debug for SharedProducer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedProducer")
+            .field("reserved", &self.inner.reserved.load(Site::ReservedLoad.order()))
+            .field("published", &self.inner.published().load(Site::PublishedLoad.order()))
+            .field("lost_total", &self.lost_total())
+            .finish_non_exhaustive()
+    }
+}

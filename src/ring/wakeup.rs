@@ -1,0 +1,128 @@
+//! Waking the consumer: when a producer rings, and how the consumer sleeps.
+//!
+//! Ringing costs a system call, so it happens only at a watermark, and only when the consumer has armed the bell. Consumer:
+//! store `need_wake`, fence, load the head, sleep if there is nothing. Producer: store the head, fence, load `need_wake`,
+//! ring if it is set. With both fences at least one of the two sees the other's store.
+
+use super::memory::HeaderWords;
+use super::order::Site;
+use crate::sync::fence_at;
+
+/// When a producer wakes the consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Wake {
+    /// Only on [`flush`](super::Producer::flush) and when the last producer leaves.
+    Never,
+    /// After this many bytes were published since the last time; 0 means each time.
+    Bytes(u64),
+    /// After this many times that something was published since the last time; 0 means each time.
+    Events(u64),
+}
+
+/// What a producer rings.
+pub(crate) struct Bell {
+    signal: Option<Signal>,
+}
+
+impl Bell {
+    pub(crate) fn new(signal: Option<Signal>) -> Self {
+        Self { signal }
+    }
+
+    /// Wakes the consumer if it wants to be woken. The head was stored before.
+    #[cold]
+    pub(crate) fn ring(&self, header: &HeaderWords) {
+        let Some(signal) = &self.signal else { return };
+        fence_at!(Site::WakeFence);
+        if header.need_wake().load(Site::NeedWake.order()) != 0 {
+            header.need_wake().store(0, Site::NeedWake.order());
+            signal.notify();
+        }
+    }
+
+    /// Wakes whoever sleeps, armed or not.
+    #[cold]
+    pub(crate) fn ring_always(&self) {
+        if let Some(signal) = &self.signal {
+            signal.notify();
+        }
+    }
+}
+
+#[cfg(not(perfring_loom))]
+mod imp {
+    use std::fs::File;
+    use std::io::{self, Read, Write};
+    use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+    use std::sync::Arc;
+
+    /// A non-blocking eventfd, shared by both sides.
+    #[derive(Clone, Debug)]
+    pub(crate) struct Signal {
+        file: Arc<File>,
+    }
+
+    impl Signal {
+        pub(crate) fn new() -> io::Result<Self> {
+            Ok(Self::from_fd(super::super::sys::eventfd()?))
+        }
+
+        pub(crate) fn from_fd(fd: OwnedFd) -> Self {
+            Self { file: Arc::new(File::from(fd)) }
+        }
+
+        /// Makes the descriptor readable. `errno` is as before: a tracer's probe may sit between a call and its `errno`.
+        pub(crate) fn notify(&self) {
+            super::super::sys::preserving_errno(|| {
+                // EAGAIN: the counter is at its limit, so the descriptor is readable already.
+                let _ = (&*self.file).write(&1u64.to_ne_bytes());
+            });
+        }
+
+        /// Makes the descriptor not readable.
+        pub(crate) fn clear(&self) {
+            // EAGAIN: it was not readable.
+            let _ = (&*self.file).read(&mut [0; 8]);
+        }
+    }
+
+    impl AsFd for Signal {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.file.as_fd()
+        }
+    }
+
+    impl AsRawFd for Signal {
+        fn as_raw_fd(&self) -> i32 {
+            self.file.as_raw_fd()
+        }
+    }
+}
+
+#[cfg(perfring_loom)]
+mod imp {
+    use std::sync::Arc;
+
+    /// loom's notification in the place of an eventfd.
+    #[derive(Clone)]
+    pub(crate) struct Signal {
+        notify: Arc<loom::sync::Notify>,
+    }
+
+    impl Signal {
+        pub(crate) fn new() -> std::io::Result<Self> {
+            Ok(Self { notify: Arc::new(loom::sync::Notify::new()) })
+        }
+
+        pub(crate) fn notify(&self) {
+            self.notify.notify();
+        }
+
+        pub(crate) fn wait(&self) {
+            self.notify.wait();
+        }
+    }
+}
+
+pub(crate) use imp::Signal;
