@@ -108,7 +108,7 @@ macro_rules! order_table {
             }
 
             /// The rows: site, order, operation, pair, models.
-            #[cfg(any(test, perfring_loom))]
+            #[cfg(perfring_loom)]
             pub(crate) const TABLE: &[[&str; 5]] = &[
                 $( [stringify!($name), stringify!($order), $op, $pair, $models], )*
             ];

@@ -52,6 +52,13 @@ pub use setup::{Builder, Ring};
 pub use shared::SharedProducer;
 pub use wakeup::Wake;
 
+/// The rows of the order table, for the model runner: site, order, operation, pair, models.
+#[cfg(perfring_loom)]
+#[doc(hidden)]
+pub fn order_table() -> &'static [[&'static str; 5]] {
+    order::Site::TABLE
+}
+
 use std::fmt;
 
 /// What happens when a ring is full.

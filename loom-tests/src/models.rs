@@ -1,0 +1,511 @@
+//! The models. Each is small enough to be searched in seconds, and says how many executions it has at the least: a model
+//! that is pruned to a handful proves nothing.
+//!
+//! Two waits that are not loops: a side that polls does so a fixed number of times while the other runs, and the rest is
+//! read after it has ended.
+
+use loom::thread;
+use perfring::ring::{
+    BeginError, Builder, Consumer, Mode, OverwriteProducer, Padding, Producer, ReadErrorKind, Ring, SharedProducer,
+    Wait, Wake,
+};
+
+/// A model, by the name that the order table uses.
+pub struct Model {
+    pub name: &'static str,
+    /// How many times a thread may be preempted in an execution.
+    pub preemptions: usize,
+    /// The least number of executions that the search must come to.
+    pub at_least: usize,
+    pub run: fn(),
+}
+
+pub const MODELS: &[Model] = &[
+    Model { name: "publish", preemptions: 3, at_least: 50, run: publish },
+    Model { name: "publish_in_page", preemptions: 3, at_least: 50, run: publish_in_page },
+    Model { name: "reclaim", preemptions: 3, at_least: 50, run: reclaim },
+    Model { name: "wrap", preemptions: 3, at_least: 50, run: wrap },
+    Model { name: "position_wrap", preemptions: 3, at_least: 50, run: position_wrap },
+    Model { name: "nested", preemptions: 3, at_least: 20, run: nested },
+    Model { name: "discard", preemptions: 3, at_least: 20, run: discard },
+    Model { name: "lost", preemptions: 3, at_least: 50, run: lost },
+    Model { name: "close", preemptions: 3, at_least: 20, run: close },
+    Model { name: "wake", preemptions: 3, at_least: 20, run: wake },
+    Model { name: "wake_watermark", preemptions: 3, at_least: 20, run: wake_watermark },
+    Model { name: "shared", preemptions: 2, at_least: 500, run: shared },
+    Model { name: "shared_raised", preemptions: 2, at_least: 500, run: shared_raised },
+    Model { name: "shared_two_each", preemptions: 2, at_least: 500, run: shared_two_each },
+    Model { name: "shared_visible", preemptions: 3, at_least: 500, run: shared_visible },
+    Model { name: "shared_visible_raised", preemptions: 3, at_least: 500, run: shared_visible_raised },
+    Model { name: "shared_in_page", preemptions: 2, at_least: 500, run: shared_in_page },
+    Model { name: "shared_reclaim", preemptions: 2, at_least: 500, run: shared_reclaim },
+    Model { name: "shared_lost", preemptions: 2, at_least: 100, run: shared_lost },
+    Model { name: "shared_wake", preemptions: 2, at_least: 100, run: shared_wake },
+    Model { name: "shared_close", preemptions: 2, at_least: 100, run: shared_close },
+    Model { name: "overwrite", preemptions: 2, at_least: 500, run: overwrite },
+    Model { name: "overwrite_backward", preemptions: 2, at_least: 500, run: overwrite_backward },
+];
+
+/// The type of the records that models write.
+const RECORD: u32 = 9;
+/// Bytes in such a record: header, sequence number.
+const SIZE: usize = 16;
+
+fn free() -> Builder {
+    Ring::free(1).wake(Wake::Never).lost_record(None)
+}
+
+fn confined() -> Builder {
+    Ring::confined(4).wake(Wake::Never).lost_record(None)
+}
+
+fn write(producer: &Producer, sequence: u64) -> Result<(), BeginError> {
+    let mut record = producer.begin_forward(SIZE)?;
+    record.put(&sequence.to_ne_bytes());
+    record.commit(RECORD, 0);
+    Ok(())
+}
+
+fn write_in_page(producer: &Producer, sequence: u64) -> Result<(), BeginError> {
+    let mut record = producer.begin_forward_in_page(SIZE)?;
+    record.put(&sequence.to_ne_bytes());
+    record.commit(RECORD, 0);
+    Ok(())
+}
+
+fn write_shared(producer: &SharedProducer, sequence: u64) -> Result<(), BeginError> {
+    let mut record = producer.begin_forward(SIZE)?;
+    record.put(&sequence.to_ne_bytes());
+    record.commit(RECORD, 0);
+    Ok(())
+}
+
+/// Reads what there is into `seen`.
+fn read(consumer: &mut Consumer, seen: &mut Vec<u64>) {
+    let result = consumer.for_each(|record| {
+        assert_eq!(record.header().type_, RECORD);
+        seen.push(u64::from_ne_bytes(record.body()[..8].try_into().expect("a sequence number")));
+    });
+    assert_eq!(result.map(|_| ()), Ok(()));
+}
+
+/// Runs `producing` beside a consumer that looks `looks` times; gives the consumer back, with what it has seen.
+fn beside(mut consumer: Consumer, looks: usize, producing: impl FnOnce()) -> (Consumer, Vec<u64>) {
+    let reader = thread::spawn(move || {
+        let mut seen = Vec::new();
+        for _ in 0..looks {
+            read(&mut consumer, &mut seen);
+        }
+        (consumer, seen)
+    });
+    producing();
+    reader.join().expect("the reader ends")
+}
+
+fn publish_on(ring: &Ring, write: fn(&Producer, u64) -> Result<(), BeginError>) {
+    let (producer, consumer) = (ring.producer().unwrap(), ring.consumer().unwrap());
+    let (mut consumer, mut seen) = beside(consumer, 2, || {
+        write(&producer, 1).unwrap();
+        write(&producer, 2).unwrap();
+    });
+    assert!([1, 2].starts_with(&seen), "{seen:?}");
+    read(&mut consumer, &mut seen);
+    assert_eq!(seen, [1, 2]);
+}
+
+fn publish() {
+    publish_on(&Ring::model(64, 64, free(), true), write);
+}
+
+fn publish_in_page() {
+    // Records of 16 in granules of 24: each leaves a gap of 8 that the consumer must find zero.
+    let ring = Ring::model(128, 32, confined().start_position(32), true);
+    let (producer, consumer) = (ring.producer().unwrap(), ring.consumer().unwrap());
+    let (mut consumer, mut seen) = beside(consumer, 2, || {
+        let mut record = producer.begin_forward_in_page(24).unwrap();
+        record.put(&1u64.to_ne_bytes());
+        record.commit(RECORD, 0);
+        write_in_page(&producer, 2).unwrap();
+    });
+    assert!([1, 2].starts_with(&seen), "{seen:?}");
+    read(&mut consumer, &mut seen);
+    assert_eq!(seen, [1, 2]);
+    assert_eq!(consumer.stats().padding, 8);
+}
+
+/// Writes `count` records into a ring that holds fewer, beside a consumer; every record is read or refused.
+fn reclaim_on(ring: &Ring, first: usize, count: u64) {
+    let (producer, consumer) = (ring.producer().unwrap(), ring.consumer().unwrap());
+    let mut written = Vec::new();
+    for sequence in 0..first as u64 {
+        write(&producer, sequence).unwrap();
+        written.push(sequence);
+    }
+    let (mut consumer, mut seen) = beside(consumer, 2, || {
+        for sequence in first as u64..count {
+            if write(&producer, sequence).is_ok() {
+                written.push(sequence);
+            }
+        }
+    });
+    read(&mut consumer, &mut seen);
+    assert_eq!(seen, written);
+    assert_eq!(producer.lost_total(), count - written.len() as u64);
+}
+
+fn reclaim() {
+    // Room for one record, which is there already: the others need its words.
+    reclaim_on(&Ring::model(32, 32, free(), true), 1, 4);
+}
+
+fn wrap() {
+    // 40 bytes of room in 48 and records of 16 from the middle on: positions and records wrap.
+    let ring = Ring::model(32, 8, free().start_position(24), true);
+    reclaim_on(&ring, 1, 3);
+}
+
+fn position_wrap() {
+    let ring = Ring::model(32, 8, free().start_position(0u64.wrapping_sub(16)), true);
+    reclaim_on(&ring, 1, 4);
+}
+
+fn nested() {
+    let ring = Ring::model(64, 64, free(), true);
+    let (producer, consumer) = (ring.producer().unwrap(), ring.consumer().unwrap());
+    let (mut consumer, mut seen) = beside(consumer, 2, || {
+        let mut outer = producer.begin_forward(SIZE).unwrap();
+        write(&producer, 2).unwrap();
+        outer.put(&1u64.to_ne_bytes());
+        outer.commit(RECORD, 0);
+    });
+    assert!(seen.is_empty() || seen == [1, 2], "both or none: {seen:?}");
+    read(&mut consumer, &mut seen);
+    assert_eq!(seen, [1, 2]);
+}
+
+fn discard() {
+    let ring = Ring::model(64, 64, free(), true);
+    let (producer, consumer) = (ring.producer().unwrap(), ring.consumer().unwrap());
+    let (mut consumer, mut seen) = beside(consumer, 2, || {
+        let outer = producer.begin_forward(SIZE).unwrap();
+        write(&producer, 1).unwrap();
+        outer.discard();
+        producer.begin_forward(SIZE).unwrap().discard();
+        write(&producer, 2).unwrap();
+    });
+    assert!([1, 2].starts_with(&seen), "{seen:?}");
+    read(&mut consumer, &mut seen);
+    assert_eq!(seen, [1, 2]);
+}
+
+/// Reads plain records and the counts of lost records.
+fn read_with_lost(consumer: &mut Consumer, read: &mut u64, lost: &mut u64) {
+    let result = consumer.for_each(|record| match record.header().type_ {
+        RECORD => *read += 1,
+        2 => *lost += u64::from_ne_bytes(record.body()[8..16].try_into().expect("a count")),
+        other => panic!("a record of type {other}"),
+    });
+    assert_eq!(result.map(|_| ()), Ok(()));
+}
+
+fn lost() {
+    let ring = Ring::model(64, 64, Ring::free(1).wake(Wake::Never), true);
+    let (producer, mut consumer) = (ring.producer().unwrap(), ring.consumer().unwrap());
+    for _ in 0..3 {
+        write(&producer, 0).unwrap();
+    }
+    let reader = thread::spawn(move || {
+        let (mut read, mut lost) = (0, 0);
+        read_with_lost(&mut consumer, &mut read, &mut lost);
+        (consumer, read, lost)
+    });
+    for _ in 0..3 {
+        let _ = write(&producer, 0);
+    }
+    let (mut consumer, mut read, mut lost) = reader.join().expect("the reader ends");
+    read_with_lost(&mut consumer, &mut read, &mut lost);
+    assert_eq!(6, read + lost + producer.lost_pending());
+    assert_eq!(producer.lost_total(), lost + producer.lost_pending());
+    assert_eq!(consumer.lost_total(), Some(producer.lost_total()));
+}
+
+fn close() {
+    let ring = Ring::model(64, 64, free(), true);
+    let (producer, mut consumer) = (ring.producer().unwrap(), ring.consumer().unwrap());
+    let writer = thread::spawn(move || write(&producer, 1).unwrap());
+    let mut seen = Vec::new();
+    let closed = consumer.is_closed();
+    read(&mut consumer, &mut seen);
+    if closed {
+        assert_eq!(seen, [1], "closed, so everything was there");
+    }
+    writer.join().expect("the writer ends");
+    read(&mut consumer, &mut seen);
+    assert!(consumer.is_closed());
+    assert_eq!(seen, [1]);
+}
+
+/// Sleeps and reads until the ring is closed. loom fails the model when a wake-up is lost: nobody can run then.
+fn read_until_closed(consumer: &mut Consumer) -> Vec<u64> {
+    let mut seen = Vec::new();
+    while consumer.wait() == Wait::Ready {
+        read(consumer, &mut seen);
+    }
+    seen
+}
+
+fn wake() {
+    let ring = Ring::model(64, 64, free().wake(Wake::Events(1)), true);
+    let (producer, mut consumer) = (ring.producer().unwrap(), ring.consumer().unwrap());
+    let reader = thread::spawn(move || {
+        // Not until it is closed: closing rings whether or not somebody is armed.
+        assert_eq!(consumer.wait(), Wait::Ready);
+        let mut seen = Vec::new();
+        read(&mut consumer, &mut seen);
+        seen
+    });
+    write(&producer, 1).unwrap();
+    assert_eq!(reader.join().expect("the reader is woken"), [1]);
+}
+
+fn wake_watermark() {
+    let ring = Ring::model(64, 64, free().wake(Wake::Bytes(32)), true);
+    let (producer, mut consumer) = (ring.producer().unwrap(), ring.consumer().unwrap());
+    let writer = thread::spawn(move || {
+        write(&producer, 1).unwrap();
+        write(&producer, 2).unwrap();
+        write(&producer, 3).unwrap();
+    });
+    assert_eq!(read_until_closed(&mut consumer), [1, 2, 3]);
+    writer.join().expect("the writer ends");
+}
+
+/// Two threads write one record each beside a consumer that looks once.
+fn shared_on(ring: &Ring, write: fn(&SharedProducer, u64) -> Result<(), BeginError>) {
+    let (producer, consumer) = (ring.shared_producer().unwrap(), ring.consumer().unwrap());
+    let other = producer.clone();
+    let (mut consumer, mut seen) = beside(consumer, 1, || {
+        let writer = thread::spawn(move || write(&other, 1).unwrap());
+        write(&producer, 2).unwrap();
+        writer.join().expect("the writer ends");
+    });
+    read(&mut consumer, &mut seen);
+    seen.sort_unstable();
+    assert_eq!(seen, [1, 2]);
+}
+
+fn shared() {
+    shared_on(&Ring::model(64, 64, free(), true), write_shared);
+}
+
+fn shared_raised() {
+    shared_on(&Ring::model(64, 64, free(), false), write_shared);
+}
+
+fn shared_two_each() {
+    for own_header in [true, false] {
+        let ring = Ring::model(128, 128, free().start_position(0u64.wrapping_sub(128)), own_header);
+        let (producer, mut consumer) = (ring.shared_producer().unwrap(), ring.consumer().unwrap());
+        let other = producer.clone();
+        let writer = thread::spawn(move || {
+            write_shared(&other, 1).unwrap();
+            write_shared(&other, 2).unwrap();
+        });
+        write_shared(&producer, 3).unwrap();
+        write_shared(&producer, 4).unwrap();
+        writer.join().expect("the writer ends");
+        let mut seen = Vec::new();
+        read(&mut consumer, &mut seen);
+        assert_eq!(seen.len(), 4);
+        let of = |from: u64| seen.iter().copied().filter(|&s| (s > 2) == (from > 2)).collect::<Vec<_>>();
+        assert_eq!((of(1), of(3)), (vec![1, 2], vec![3, 4]), "a thread's records stay in order");
+    }
+}
+
+/// A record whose commit has returned is visible when nothing before it is open, whoever was in the middle of what.
+fn shared_visible_on(own_header: bool) {
+    let ring = Ring::model(64, 64, free(), own_header);
+    let (producer, mut consumer) = (ring.shared_producer().unwrap(), ring.consumer().unwrap());
+    let other = producer.clone();
+    let mut first = producer.begin_forward(SIZE).unwrap();
+    let mut second = other.begin_forward(SIZE).unwrap();
+    thread::spawn(move || ());
+    first.put(&1u64.to_ne_bytes());
+    second.put(&2u64.to_ne_bytes());
+    first.commit(RECORD, 0);
+    second.commit(RECORD, 0);
+    let writer = {
+        let producer = producer.clone();
+        thread::spawn(move || write_shared(&producer, 3).unwrap())
+    };
+    write_shared(&producer, 4).unwrap();
+    let mut seen = Vec::new();
+    read(&mut consumer, &mut seen);
+    // 4 is closed. It is visible unless it stands behind 3 and that is open still.
+    let sees_four = seen.contains(&4);
+    writer.join().expect("the writer ends");
+    read(&mut consumer, &mut seen);
+    let place = |of: u64| seen.iter().position(|&s| s == of).expect("all records come");
+    assert_eq!(seen.len(), 4);
+    assert!(sees_four || place(3) < place(4), "a closed record that nothing stood before was not visible: {seen:?}");
+}
+
+fn shared_visible() {
+    shared_visible_on(true);
+}
+
+fn shared_visible_raised() {
+    shared_visible_on(false);
+}
+
+fn shared_in_page() {
+    for padding in [Padding::Zero, Padding::Header] {
+        // Granules of 24 would be no power of two: records of 24 in granules of 32 leave gaps of 8.
+        let ring = Ring::model(128, 32, confined().padding(padding), true);
+        let (producer, consumer) = (ring.shared_producer().unwrap(), ring.consumer().unwrap());
+        let other = producer.clone();
+        let write = |producer: &SharedProducer, sequence: u64| {
+            let mut record = producer.begin_forward_in_page(24).unwrap();
+            record.put(&sequence.to_ne_bytes());
+            record.commit(RECORD, 0);
+        };
+        let (mut consumer, mut seen) = beside(consumer, 1, || {
+            let writer = thread::spawn(move || write(&other, 1));
+            write(&producer, 2);
+            writer.join().expect("the writer ends");
+        });
+        read(&mut consumer, &mut seen);
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 2]);
+        assert_eq!(consumer.stats().padding, 8);
+    }
+}
+
+fn shared_reclaim() {
+    // Room for one record, which is there: each of two threads can write only over what the consumer has given back.
+    let ring = Ring::model(32, 32, free(), true);
+    let (producer, consumer) = (ring.shared_producer().unwrap(), ring.consumer().unwrap());
+    write_shared(&producer, 0).unwrap();
+    let other = producer.clone();
+    let mut written = 1;
+    let (mut consumer, mut seen) = beside(consumer, 1, || {
+        let writer = thread::spawn(move || u64::from(write_shared(&other, 1).is_ok()));
+        written += u64::from(write_shared(&producer, 2).is_ok());
+        written += writer.join().expect("the writer ends");
+    });
+    read(&mut consumer, &mut seen);
+    assert_eq!(seen.len() as u64, written);
+    assert_eq!(producer.lost_total(), 3 - written);
+}
+
+fn shared_lost() {
+    let ring = Ring::model(64, 64, Ring::free(1).wake(Wake::Never), true);
+    let (producer, mut consumer) = (ring.shared_producer().unwrap(), ring.consumer().unwrap());
+    for _ in 0..3 {
+        write_shared(&producer, 0).unwrap();
+    }
+    let other = producer.clone();
+    let writer = thread::spawn(move || {
+        let _ = write_shared(&other, 0);
+        let _ = write_shared(&other, 0);
+    });
+    let (mut read, mut lost) = (0, 0);
+    read_with_lost(&mut consumer, &mut read, &mut lost);
+    let _ = write_shared(&producer, 0);
+    writer.join().expect("the writer ends");
+    read_with_lost(&mut consumer, &mut read, &mut lost);
+    assert_eq!(6, read + lost + producer.lost_pending());
+    assert_eq!(producer.lost_total(), lost + producer.lost_pending());
+}
+
+fn shared_wake() {
+    let ring = Ring::model(64, 64, free().wake(Wake::Events(1)), false);
+    let (producer, mut consumer) = (ring.shared_producer().unwrap(), ring.consumer().unwrap());
+    let other = producer.clone();
+    let writer = thread::spawn(move || write_shared(&other, 1).unwrap());
+    let reader = thread::spawn(move || {
+        let mut seen = Vec::new();
+        while seen.len() < 2 {
+            assert_eq!(consumer.wait(), Wait::Ready);
+            read(&mut consumer, &mut seen);
+        }
+    });
+    write_shared(&producer, 2).unwrap();
+    writer.join().expect("the writer ends");
+    reader.join().expect("the reader is woken");
+}
+
+fn shared_close() {
+    let ring = Ring::model(64, 64, free().wake(Wake::Events(1)), true);
+    let (producer, mut consumer) = (ring.shared_producer().unwrap(), ring.consumer().unwrap());
+    let other = producer.clone();
+    let first = thread::spawn(move || write_shared(&other, 1).unwrap());
+    let second = thread::spawn(move || write_shared(&producer, 2).unwrap());
+    let mut seen = read_until_closed(&mut consumer);
+    seen.sort_unstable();
+    assert_eq!(seen, [1, 2]);
+    first.join().expect("the writer ends");
+    second.join().expect("the writer ends");
+}
+
+/// Reads a ring that overwrites: what comes is whole and in order, what does not is reported.
+fn read_overwritten(consumer: &mut Consumer, seen: &mut Vec<u64>) {
+    let mut drain = consumer.drain();
+    while let Some(record) = drain.next() {
+        match record {
+            Ok(record) => {
+                assert_eq!((record.header().type_, record.header().size), (RECORD, SIZE as u16));
+                seen.push(u64::from_ne_bytes(record.body()[..8].try_into().expect("a sequence number")));
+            }
+            Err(error) => assert_eq!(error.kind, ReadErrorKind::Overwritten),
+        }
+    }
+}
+
+fn overwrite_on(
+    ring: &Ring,
+    count: u64,
+    write: impl Fn(&OverwriteProducer, u64) + Send + 'static,
+    ordered: fn(&[u64]) -> bool,
+) {
+    let (producer, mut consumer) = (ring.overwrite_producer().unwrap(), ring.consumer().unwrap());
+    // A lap is there already.
+    for sequence in 1..=4 {
+        write(&producer, sequence);
+    }
+    let writer = thread::spawn(move || {
+        for sequence in 5..5 + count {
+            write(&producer, sequence);
+        }
+    });
+    let mut seen = Vec::new();
+    read_overwritten(&mut consumer, &mut seen);
+    assert!(ordered(&seen), "{seen:?}");
+    assert!(seen.iter().all(|sequence| (1..5 + count).contains(sequence)), "{seen:?}");
+    writer.join().expect("the writer ends");
+    let mut rest = Vec::new();
+    read_overwritten(&mut consumer, &mut rest);
+    assert!(ordered(&rest), "{rest:?}");
+    assert!(seen.contains(&(4 + count)) || rest.contains(&(4 + count)), "the newest record is there");
+    assert!(seen.iter().all(|sequence| !rest.contains(sequence)), "none comes twice");
+}
+
+fn overwrite() {
+    let ring = Ring::model(64, 16, confined().mode(Mode::OverwriteForward), true);
+    let write = |producer: &OverwriteProducer, sequence: u64| {
+        let mut record = producer.begin_forward_in_page(SIZE).unwrap();
+        record.put(&sequence.to_ne_bytes());
+        record.commit(RECORD, 0);
+    };
+    overwrite_on(&ring, 2, write, |seen| seen.is_sorted());
+}
+
+fn overwrite_backward() {
+    let ring = Ring::model(64, 64, free().mode(Mode::OverwriteBackward), true);
+    let write = |producer: &OverwriteProducer, sequence: u64| {
+        let mut record = producer.begin_backward(SIZE).unwrap();
+        record.put(&sequence.to_ne_bytes());
+        record.commit(RECORD, 0);
+    };
+    overwrite_on(&ring, 2, write, |seen| seen.iter().rev().is_sorted());
+}
