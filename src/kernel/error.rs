@@ -1,0 +1,385 @@
+//! What can go wrong between a program and the kernel's perf events, and what would put it right.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
+
+use crate::kernel::Target;
+
+/// An error of the kernel side: one variant per cause, whose text names the knob that matters.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The kernel refused for lack of privilege (`EACCES` or `EPERM`).
+    #[error("{}", explain_permission(event, target, *paranoid, *allowed_at))]
+    Permission {
+        /// The event that was asked for.
+        event: String,
+        /// What it was to observe.
+        target: Target,
+        /// `/proc/sys/kernel/perf_event_paranoid`, if it could be read.
+        paranoid: Option<i64>,
+        /// The highest `perf_event_paranoid` at which a process without `CAP_PERFMON` may open this.
+        allowed_at: i64,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
+    /// The process has no file descriptor left (`EMFILE`).
+    #[error(
+        "too many open files: RLIMIT_NOFILE is {}; each event takes a file descriptor, and each mapped ring another: raise the limit (ulimit -n) or open fewer",
+        known(limit)
+    )]
+    TooManyFiles {
+        /// The soft `RLIMIT_NOFILE`, if it could be read.
+        limit: Option<u64>,
+    },
+
+    /// The system has no file descriptor left (`ENFILE`).
+    #[error("too many open files in the whole system: /proc/sys/fs/file-max is {}", known(limit))]
+    TooManyFilesInSystem {
+        /// `/proc/sys/fs/file-max`, if it could be read.
+        limit: Option<i64>,
+    },
+
+    /// Nothing in this kernel or machine provides the event (`ENOENT`, `EOPNOTSUPP`).
+    #[error(
+        "{event} is not supported here: no PMU of this kernel and machine provides it, or not with these attributes"
+    )]
+    UnsupportedEvent {
+        /// The event that was asked for.
+        event: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
+    /// The device behind the event is absent (`ENODEV`, `ENXIO`).
+    #[error("{event} needs a device that is absent (virtual machines often have no hardware counters)")]
+    NoDevice {
+        /// The event that was asked for.
+        event: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
+    /// The CPU does not exist or is offline.
+    #[error("CPU {cpu} does not exist or is offline; online are {online}")]
+    NoSuchCpu {
+        /// The CPU that was asked for.
+        cpu: u32,
+        /// The CPUs that are online, as the kernel lists them (`0-3,6`).
+        online: String,
+    },
+
+    /// The task does not exist, or has ended (`ESRCH`).
+    #[error("there is no task {pid}: it has ended, or never was in this pid namespace")]
+    NoSuchTask {
+        /// The task that was asked for.
+        pid: u32,
+    },
+
+    /// The attributes are larger than the kernel, or this crate, knows (`E2BIG`).
+    #[error("perf_event_attr has {size} bytes with fields set that are unknown beyond byte {known}")]
+    AttrSize {
+        /// `perf_event_attr.size` as it was asked for.
+        size: u32,
+        /// The size that would have been understood.
+        known: u32,
+    },
+
+    /// More samples a second were asked for than the kernel allows.
+    #[error("a sample_freq of {freq} Hz is above /proc/sys/kernel/perf_event_max_sample_rate, which is {max}")]
+    SampleFreq {
+        /// The frequency that was asked for, in samples per second.
+        freq: u64,
+        /// The kernel's limit, in samples per second.
+        max: u64,
+    },
+
+    /// The kernel finds the attributes invalid or contradictory (`EINVAL`).
+    #[error(
+        "the kernel finds the attributes of {event} on {target} invalid (EINVAL): a flag or sample_type bit is unknown to it, or two contradict each other"
+    )]
+    InvalidAttr {
+        /// The event that was asked for.
+        event: String,
+        /// What it was to observe.
+        target: Target,
+    },
+
+    /// There is no perf_event_open (`ENOSYS`).
+    #[error(
+        "perf_event_open does not exist here (ENOSYS): the kernel was built without CONFIG_PERF_EVENTS, or a seccomp filter hides it"
+    )]
+    NoPerfEvents,
+
+    /// perf_event_open failed for another reason.
+    #[error("cannot open {event} on {target}: {source}")]
+    Open {
+        /// The event that was asked for.
+        event: String,
+        /// What it was to observe.
+        target: Target,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
+    /// A ring has 1, 2, 4, 8... data pages.
+    #[error(
+        "a ring of {pages} pages: the number of data pages must be a power of two, and its bytes fit the address space"
+    )]
+    Pages {
+        /// The number that was asked for.
+        pages: usize,
+    },
+
+    /// The event was mapped before. Its ring has one reader; a second would free what the first still reads.
+    #[error("the event is already mapped: a ring has one consumer, open another event for a second")]
+    AlreadyMapped,
+
+    /// The event has no ring to wait for.
+    #[error("the event is not mapped: nothing can become ready to be read before mmap")]
+    NotMapped,
+
+    /// The kernel gives no ring to an inherited event that follows a task over all CPUs.
+    #[error(
+        "an event with inherit that follows a task over all CPUs cannot be mapped: open one event per CPU (open_task_on_cpus), or do not inherit"
+    )]
+    MapInherited,
+
+    /// The ring needs more locked memory than this user may have (`EPERM` from mmap).
+    #[error("{}", explain_mlock(*pages, *page_size, *mlock_kb, *memlock))]
+    MlockLimit {
+        /// Data pages asked for; one header page is added.
+        pages: usize,
+        /// Bytes in a page.
+        page_size: usize,
+        /// `/proc/sys/kernel/perf_event_mlock_kb`, in KiB per CPU and user, if it could be read.
+        mlock_kb: Option<i64>,
+        /// The soft `RLIMIT_MEMLOCK` in bytes, if it could be read; `u64::MAX` is unlimited.
+        memlock: Option<u64>,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
+    /// mmap failed for another reason.
+    #[error("cannot map {pages} data pages of an event: {source}")]
+    Map {
+        /// Data pages asked for.
+        pages: usize,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
+    /// The mapping is no ring that can be read.
+    #[error("the kernel's mapping cannot be read as a ring: {0}")]
+    Attach(#[source] crate::ring::AttachError),
+
+    /// An ioctl on an open event failed.
+    #[error("{request} on {event} failed: {source}")]
+    Ioctl {
+        /// The request by its uapi name.
+        request: &'static str,
+        /// The event it was sent to.
+        event: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
+    /// Waiting for events failed.
+    #[error("waiting for events failed: {0}")]
+    Poll(#[source] io::Error),
+
+    /// A software event of this name is unknown.
+    #[error("there is no software event {name:?}; there are: {}", known_software())]
+    UnknownSoftware {
+        /// The name that was looked up.
+        name: String,
+    },
+
+    /// The name of a tracepoint is not of the form `subsystem:name`.
+    #[error("{name:?} does not name a tracepoint: expected subsystem:name, as in sched:sched_switch")]
+    TracepointSyntax {
+        /// The name that was looked up.
+        name: String,
+    },
+
+    /// No tracefs, so no tracepoint can be found by name.
+    #[error(
+        "no tracefs to look up tracepoint {name}: looked for events/ in {}; as root: mount -t tracefs tracefs /sys/kernel/tracing",
+        list(looked)
+    )]
+    NoTracefs {
+        /// The tracepoint that was looked up.
+        name: String,
+        /// The directories where tracefs is expected.
+        looked: Vec<PathBuf>,
+    },
+
+    /// Tracefs may not be read.
+    #[error(
+        "not allowed to read {} for tracepoint {name}: tracefs is root's unless it is mounted with a gid and mode for others",
+        path.display()
+    )]
+    TracefsPermission {
+        /// The tracepoint that was looked up.
+        name: String,
+        /// The file or directory that could not be read.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
+    /// The kernel has no such tracepoint.
+    #[error(
+        "there is no tracepoint {name}: {} does not exist (its module may not be loaded, or the kernel lacks it)",
+        path.display()
+    )]
+    NoTracepoint {
+        /// The tracepoint that was looked up.
+        name: String,
+        /// The file that would have held its id.
+        path: PathBuf,
+    },
+
+    /// A file of the kernel could not be read, or holds what it should not.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+
+    /// The command could not be started: no process, no pipe, or no such program.
+    #[error("cannot run {program:?}: {source}")]
+    Command {
+        /// The program, as it was given.
+        program: String,
+        /// Why, as `execve(2)` or `fork(2)` put it.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// Whether this is the machine's refusal (privileges, limits of the kernel, absent support) rather than a mistake
+    /// in the request: a program that can do without the kernel may go on.
+    ///
+    /// ```
+    /// use perfring::kernel::Error;
+    /// assert!(Error::NoPerfEvents.is_refusal());
+    /// assert!(!Error::Pages { pages: 3 }.is_refusal());
+    /// ```
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Error::Permission { .. }
+                | Error::UnsupportedEvent { .. }
+                | Error::NoDevice { .. }
+                | Error::NoPerfEvents
+                | Error::MlockLimit { .. }
+                | Error::NoTracefs { .. }
+                | Error::TracefsPermission { .. }
+        )
+    }
+}
+
+fn known<T: ToString>(value: &Option<T>) -> String {
+    value.as_ref().map_or_else(|| "unreadable".to_owned(), T::to_string)
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    paths.join(" and ")
+}
+
+fn known_software() -> String {
+    let names: Vec<_> = crate::kernel::Software::ALL.iter().map(|event| event.name()).collect();
+    names.join(", ")
+}
+
+fn explain_permission(event: &str, target: &Target, paranoid: Option<i64>, allowed_at: i64) -> String {
+    let mut text = format!("not allowed to open {event} on {target}: ");
+    // Writing to a String cannot fail.
+    let _ = match paranoid {
+        Some(now) if now > allowed_at => write!(
+            text,
+            "/proc/sys/kernel/perf_event_paranoid is {now}; {allowed_at} or less, or CAP_PERFMON, would allow it{}",
+            match allowed_at {
+                1 => " (with exclude_kernel and exclude_hv, 2 is enough)",
+                _ => "",
+            }
+        ),
+        Some(now) => write!(
+            text,
+            "/proc/sys/kernel/perf_event_paranoid is {now}, which would allow it; the task may belong to another user \
+             (CAP_PERFMON would help), or a seccomp filter, a security module or kernel lockdown forbids it"
+        ),
+        None => write!(
+            text,
+            "/proc/sys/kernel/perf_event_paranoid cannot be read; {allowed_at} or less, or CAP_PERFMON, would allow it"
+        ),
+    };
+    text
+}
+
+fn explain_mlock(pages: usize, page_size: usize, mlock_kb: Option<i64>, memlock: Option<u64>) -> String {
+    let kib = (pages as u128 + 1) * page_size as u128 / 1024;
+    let memlock = match memlock {
+        Some(u64::MAX) => "unlimited".to_owned(),
+        Some(bytes) => format!("{} KiB", bytes / 1024),
+        None => "unreadable".to_owned(),
+    };
+    format!(
+        "not allowed to lock {kib} KiB for a ring of {pages} pages of {page_size} bytes and its header page: a user's rings may \
+         take /proc/sys/kernel/perf_event_mlock_kb ({} KiB) times the CPUs, and beyond that RLIMIT_MEMLOCK ({memlock}); \
+         ask for fewer pages, raise one of them, or run with CAP_IPC_LOCK",
+        known(&mlock_kb)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn permission(paranoid: Option<i64>, allowed_at: i64) -> String {
+        Error::Permission {
+            event: "software event page_faults".to_owned(),
+            target: Target::CallingThread,
+            paranoid,
+            allowed_at,
+            source: io::Error::from_raw_os_error(libc::EACCES),
+        }
+        .to_string()
+    }
+
+    #[test]
+    fn permission_names_the_value_that_would_do() {
+        let text = permission(Some(3), 1);
+        assert!(text.contains("perf_event_paranoid is 3; 1 or less, or CAP_PERFMON"), "{text}");
+        assert!(text.contains("exclude_kernel"), "{text}");
+        assert!(!permission(Some(3), 0).contains("exclude_kernel"));
+    }
+
+    #[test]
+    fn permission_does_not_blame_a_paranoid_that_allows_it() {
+        let text = permission(Some(-1), 2);
+        assert!(text.contains("seccomp") && text.contains("is -1, which would allow it"), "{text}");
+        assert!(permission(None, 2).contains("cannot be read"));
+    }
+
+    #[test]
+    fn mlock_names_both_limits_and_the_pages() {
+        let text = Error::MlockLimit {
+            pages: 1024,
+            page_size: 4096,
+            mlock_kb: Some(516),
+            memlock: Some(65536),
+            source: io::Error::from_raw_os_error(libc::EPERM),
+        }
+        .to_string();
+        assert!(text.contains("4100 KiB") && text.contains("1024 pages"), "{text}");
+        assert!(text.contains("516 KiB") && text.contains("64 KiB") && text.contains("CAP_IPC_LOCK"), "{text}");
+        assert!(explain_mlock(usize::MAX, 65536, None, Some(u64::MAX)).contains("unlimited"));
+    }
+}

@@ -1,0 +1,173 @@
+//! The system calls: the only place of this module that talks to the kernel other than through files and the mapping.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use perf_event_open_sys as perf;
+use perf_event_open_sys::bindings::{PERF_FLAG_FD_CLOEXEC, perf_event_attr};
+
+/// The byte that lets a stopped child go on; any other makes it give up.
+pub(super) const GO: u8 = b'g';
+/// The byte that makes a stopped child give up.
+pub(super) const GIVE_UP: u8 = b'x';
+
+/// `attr.size` is updated by the kernel when it answers `E2BIG`.
+pub(super) fn perf_event_open(attr: &mut perf_event_attr, pid: libc::pid_t, cpu: libc::c_int) -> io::Result<OwnedFd> {
+    if attr.size as usize > size_of::<perf_event_attr>() {
+        return Err(io::Error::from_raw_os_error(libc::E2BIG));
+    }
+    // SAFETY: `attr` is exclusively borrowed for the call. The kernel reads `attr.size` bytes of it (64 when it is 0,
+    // which the struct also has), just checked to lie inside, and writes `attr.size` at most. No group: -1.
+    let fd = unsafe { perf::perf_event_open(attr, pid, cpu, -1, PERF_FLAG_FD_CLOEXEC.into()) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a successful perf_event_open returns a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The attribute as the kernel reads it.
+pub(super) fn attr_bytes(attr: &perf_event_attr) -> &[u8] {
+    let size = (attr.size as usize).min(size_of::<perf_event_attr>());
+    // SAFETY: the pointer is valid for `size_of::<perf_event_attr>()` bytes, `size` is at most that, and the borrow
+    // lasts as long as `attr`'s. Every byte is initialised: the struct has integers and unions of integers of one size
+    // only, and the uapi leaves no hole in it (its gaps are named fields), so a `perf_event_attr` value has no padding.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(attr).cast::<u8>(), size) }
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// `PERF_EVENT_IOC_ENABLE`
+pub(super) fn enable(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the descriptor is open while it is borrowed; the argument is a flag word, 0 meaning this event only.
+    check(unsafe { perf::ioctls::ENABLE(fd.as_raw_fd(), 0) })
+}
+
+/// `PERF_EVENT_IOC_DISABLE`
+pub(super) fn disable(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: as for `enable`.
+    check(unsafe { perf::ioctls::DISABLE(fd.as_raw_fd(), 0) })
+}
+
+/// `PERF_EVENT_IOC_PAUSE_OUTPUT`
+pub(super) fn pause_output(fd: BorrowedFd<'_>, pause: bool) -> io::Result<()> {
+    // SAFETY: the descriptor is open while it is borrowed; the argument is a truth value, not an address.
+    check(unsafe { perf::ioctls::PAUSE_OUTPUT(fd.as_raw_fd(), pause.into()) })
+}
+
+/// `PERF_EVENT_IOC_ID`
+pub(super) fn id(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut id = 0;
+    // SAFETY: the descriptor is open while it is borrowed; the kernel writes one u64 to the address, which is that of a
+    // local u64.
+    check(unsafe { perf::ioctls::ID(fd.as_raw_fd(), &raw mut id) })?;
+    Ok(id)
+}
+
+/// Bytes in a page.
+pub(super) fn page_size() -> usize {
+    // SAFETY: sysconf has no preconditions.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    // Linux always answers; 4096 only keeps the function total.
+    usize::try_from(size).unwrap_or(4096)
+}
+
+/// The soft limit, `u64::MAX` if there is none.
+fn soft_limit(get: impl FnOnce(*mut libc::rlimit) -> libc::c_int) -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    if get(&raw mut limit) != 0 {
+        return None;
+    }
+    #[allow(clippy::useless_conversion, reason = "rlim_t is narrower on some targets")]
+    Some(if limit.rlim_cur == libc::RLIM_INFINITY { u64::MAX } else { limit.rlim_cur.into() })
+}
+
+/// `RLIMIT_NOFILE`
+pub(super) fn nofile_limit() -> Option<u64> {
+    // SAFETY: `soft_limit` passes the address of a local rlimit, which getrlimit fills.
+    soft_limit(|limit| unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, limit) })
+}
+
+/// `RLIMIT_MEMLOCK`, in bytes
+pub(super) fn memlock_limit() -> Option<u64> {
+    // SAFETY: `soft_limit` passes the address of a local rlimit, which getrlimit fills.
+    soft_limit(|limit| unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, limit) })
+}
+
+/// ppoll(2) until something happens or the timeout has passed; a signal does not end it.
+pub(super) fn poll(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> io::Result<usize> {
+    // A deadline that overflows is one that never comes.
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    loop {
+        let left = deadline.map(|deadline| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // SAFETY: an all-zero timespec is a valid one (it has integers only, and padding on some targets).
+            let mut spec: libc::timespec = unsafe { std::mem::zeroed() };
+            spec.tv_sec = left.as_secs().try_into().unwrap_or(libc::time_t::MAX);
+            // Below 10^9, so it fits every c_long.
+            spec.tv_nsec = left.subsec_nanos() as _;
+            spec
+        });
+        let spec = left.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        // SAFETY: the slice is exclusively borrowed and its true length is passed; `spec` is null or points to `left`,
+        // which lives until the end of this iteration; a null signal mask leaves the mask alone.
+        let ready = unsafe { libc::ppoll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, spec, std::ptr::null()) };
+        match usize::try_from(ready) {
+            Ok(ready) => return Ok(ready),
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+/// Makes the child of `command` tell its pid through `pid_out` and wait for `GO` from `gate_in` before it executes the
+/// program.
+///
+/// The three must be open when the child is made: `gate_in` and `gate_out` are the ends of one pipe, `pid_out` is owned
+/// by `command` from here on.
+pub(super) fn stop_before_exec(command: &mut Command, pid_out: OwnedFd, gate_in: RawFd, gate_out: RawFd) {
+    let stop = move || -> io::Result<()> {
+        // SAFETY: getpid, close, write and read are async-signal-safe, as is required between fork and exec. `gate_out`
+        // is the child's own copy, open as the caller promised, and used nowhere else in the child; it is closed so
+        // that the child sees the end of the pipe when its parent dies. The buffers are locals of the lengths that are
+        // passed.
+        unsafe {
+            libc::close(gate_out);
+            let pid = libc::getpid().to_ne_bytes();
+            // A pipe takes less than PIPE_BUF bytes as one, so there are no short writes.
+            while libc::write(pid_out.as_raw_fd(), pid.as_ptr().cast(), pid.len()) < 0 {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+            let mut word = 0_u8;
+            loop {
+                match libc::read(gate_in, (&raw mut word).cast(), 1) {
+                    1 if word == GO => return Ok(()),
+                    0 | 1 => return Err(io::Error::from_raw_os_error(libc::ECANCELED)),
+                    _ => {
+                        let error = io::Error::last_os_error();
+                        if error.kind() != io::ErrorKind::Interrupted {
+                            return Err(error);
+                        }
+                    }
+                }
+            }
+        }
+    };
+    // SAFETY: the closure runs in the child between fork and exec. It makes async-signal-safe calls only (see there),
+    // allocates nothing (an io::Error made from an errno is a plain value) and drops nothing.
+    unsafe { command.pre_exec(stop) };
+}
