@@ -23,7 +23,7 @@ use drains::{Drain, Setup};
 use feed::{Kind, RECORDS};
 
 /// The first one is what the others are compared with.
-const READERS: &[Setup] = &[drains::MINIMAL, drains::LIBBPF, drains::AYA, drains::PERF_EVENT2];
+const READERS: &[Setup] = &[drains::MINIMAL, drains::OURS, drains::LIBBPF, drains::AYA, drains::PERF_EVENT2];
 
 struct Reader {
     name: &'static str,

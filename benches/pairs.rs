@@ -9,11 +9,14 @@ use std::time::Duration;
 mod cpu;
 #[path = "support/mode.rs"]
 mod mode;
+#[path = "support/ours.rs"]
+mod ours;
 #[path = "support/peers.rs"]
 mod peers;
 #[path = "support/queue.rs"]
 mod queue;
 
+use ours::{Each, Forward, InPage, Shared};
 use peers::{Array, BbqueueFramed, Ringbuf, Rtrb, RtrbChunk, RtrbEach};
 use queue::Queue;
 
@@ -144,6 +147,9 @@ fn main() {
     if heading(&options, "two threads") {
         // A queue against itself shows how far a ratio may be trusted on this machine.
         two::<Rtrb, Rtrb>(&options);
+        two::<InPage, Rtrb>(&options);
+        two::<Forward, Rtrb>(&options);
+        two::<InPage, BbqueueFramed>(&options);
         two::<RtrbChunk, Rtrb>(&options);
         two::<Ringbuf, Rtrb>(&options);
         two::<Array, Rtrb>(&options);
@@ -151,12 +157,16 @@ fn main() {
     }
     if heading(&options, "one thread") {
         one::<Array, Array>(&options);
+        one::<Shared, Array>(&options);
+        one::<InPage, Rtrb>(&options);
         one::<Rtrb, Array>(&options);
         one::<BbqueueFramed, Array>(&options);
     }
     for producers in [2, 4] {
         if heading(&options, &format!("{producers} producers")) {
             several::<Array, Array>(&options, producers);
+            several::<Shared, Array>(&options, producers);
+            several::<Each, Array>(&options, producers);
             several::<RtrbEach, Array>(&options, producers);
         }
     }
@@ -167,6 +177,8 @@ fn main() {
         println!("| queue | producers | p50 ns | p99 ns | p99.9 ns | max ns | full per push |");
         println!("|---|---|---|---|---|---|---|");
         for producers in [1, 2, 4] {
+            tail::<Shared>(&options, producers);
+            tail::<Each>(&options, producers);
             tail::<Array>(&options, producers);
             tail::<RtrbEach>(&options, producers);
         }

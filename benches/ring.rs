@@ -5,11 +5,14 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_gr
 
 #[path = "support/cpu.rs"]
 mod cpu;
+#[path = "support/ours.rs"]
+mod ours;
 #[path = "support/peers.rs"]
 mod peers;
 #[path = "support/queue.rs"]
 mod queue;
 
+use ours::{Each, Forward, InPage, Shared};
 use peers::{Array, BbqueueFramed, Ringbuf, Rtrb, RtrbChunk, RtrbEach};
 use queue::Queue;
 
@@ -31,6 +34,9 @@ fn one_thread_of<const N: usize>(c: &mut Criterion) {
     group.bench_function(BenchmarkId::new("memcpy", N), |bencher| {
         bencher.iter_custom(queue::memcpy::<N>);
     });
+    one::<N, Forward>(&mut group);
+    one::<N, InPage>(&mut group);
+    one::<N, Shared>(&mut group);
     one::<N, Rtrb>(&mut group);
     one::<N, RtrbChunk>(&mut group);
     one::<N, Ringbuf>(&mut group);
@@ -42,6 +48,9 @@ fn one_thread_of<const N: usize>(c: &mut Criterion) {
 fn two_threads_of<const N: usize>(c: &mut Criterion) {
     let mut group = c.benchmark_group("two threads");
     group.throughput(Throughput::Bytes(N as u64));
+    many::<N, Forward>(&mut group, 1);
+    many::<N, InPage>(&mut group, 1);
+    many::<N, Shared>(&mut group, 1);
     many::<N, Rtrb>(&mut group, 1);
     many::<N, RtrbChunk>(&mut group, 1);
     many::<N, Ringbuf>(&mut group, 1);
@@ -54,6 +63,8 @@ fn producers_of<const N: usize>(c: &mut Criterion) {
     for producers in [2, 4] {
         let mut group = c.benchmark_group(format!("{producers} producers"));
         group.throughput(Throughput::Bytes(N as u64));
+        many::<N, Shared>(&mut group, producers);
+        many::<N, Each>(&mut group, producers);
         many::<N, Array>(&mut group, producers);
         many::<N, RtrbEach>(&mut group, producers);
         group.finish();
