@@ -2,7 +2,7 @@
 //!
 //! `producer_path forward|in-page RECORDS` writes that many records and reads them back in turns.
 
-use perfring::ring::{Consumer, Producer, Ring};
+use perfring::ring::{Consumer, Producer, Ring, Wake};
 
 #[path = "support/mode.rs"]
 mod mode;
@@ -44,7 +44,7 @@ fn run(way: &str, records: u64) {
         "in-page" => (Ring::confined(64), produce_in_page),
         _ => panic!("forward or in-page, not {way}"),
     };
-    let ring = ring.private().expect("a ring");
+    let ring = ring.wake(Wake::Never).private().expect("a ring");
     let (producer, mut consumer) = (ring.producer().expect("a producer"), ring.consumer().expect("a consumer"));
     let payload = std::hint::black_box([7; RECORD - 8]);
     let mut read = 0;

@@ -1,9 +1,9 @@
 //! The rings of this crate.
 #![allow(dead_code, reason = "each bench uses its part")]
 
-use perfring::ring::{Consumer, Producer, Ring, SharedProducer};
+use perfring::ring::{Builder, Consumer, Producer, Ring, SharedProducer, Wake};
 
-use crate::queue::{Queue, fill, sum};
+use crate::queue::{Queue, fill, sum_of};
 
 /// The type of the records; nothing looks at it.
 const TYPE: u32 = 9;
@@ -12,6 +12,11 @@ const HEADER: usize = 8;
 
 fn pages(bytes: usize) -> usize {
     bytes / 4096
+}
+
+/// What the other queues do: nobody is woken, and a push that is tried again is no loss to be reported.
+fn ring(builder: Builder) -> Ring {
+    builder.wake(Wake::Never).lost_record(None).private().expect("a ring")
 }
 
 /// One producer on a confined ring.
@@ -24,7 +29,7 @@ impl<const N: usize> Queue<N> for InPage {
 
     fn new(bytes: usize, producers: usize) -> (Vec<Self::Tx>, Self::Rx) {
         assert_eq!(producers, 1);
-        let ring = Ring::confined(pages(bytes)).private().expect("a ring");
+        let ring = self::ring(Ring::confined(pages(bytes)));
         (vec![ring.producer().expect("a producer")], ring.consumer().expect("a consumer"))
     }
 
@@ -42,7 +47,7 @@ impl<const N: usize> Queue<N> for InPage {
     fn drain(rx: &mut Self::Rx, total: &mut u64) -> u64 {
         let mut count = 0;
         rx.for_each(|record| {
-            *total = total.wrapping_add(sum(record.body()));
+            *total = total.wrapping_add(sum_of::<N>(record.body()));
             count += 1;
         })
         .expect("sound records");
@@ -60,7 +65,7 @@ impl<const N: usize> Queue<N> for Forward {
 
     fn new(bytes: usize, producers: usize) -> (Vec<Self::Tx>, Self::Rx) {
         assert_eq!(producers, 1);
-        let ring = Ring::free(pages(bytes)).private().expect("a ring");
+        let ring = self::ring(Ring::free(pages(bytes)));
         (vec![ring.producer().expect("a producer")], ring.consumer().expect("a consumer"))
     }
 
@@ -89,7 +94,7 @@ impl<const N: usize> Queue<N> for Shared {
     type Rx = Consumer;
 
     fn new(bytes: usize, producers: usize) -> (Vec<Self::Tx>, Self::Rx) {
-        let ring = Ring::confined(pages(bytes)).private().expect("a ring");
+        let ring = self::ring(Ring::confined(pages(bytes)));
         let producer = ring.shared_producer().expect("a producer");
         (vec![producer; producers], ring.consumer().expect("a consumer"))
     }

@@ -12,7 +12,7 @@ use bbqueue::traits::storage::BoxedSlice;
 use crossbeam_queue::ArrayQueue;
 use ringbuf::traits::{Consumer as _, Producer as _, Split as _};
 
-use crate::queue::{Queue, fill, sum};
+use crate::queue::{Queue, fill, sum, sum_of};
 
 /// rtrb, an item at a time.
 pub struct Rtrb;
@@ -131,7 +131,7 @@ impl<const N: usize> Queue<N> for BbqueueFramed {
     fn drain(rx: &mut Self::Rx, total: &mut u64) -> u64 {
         let mut count = 0;
         while let Ok(grant) = rx.read() {
-            *total = total.wrapping_add(sum(&grant));
+            *total = total.wrapping_add(sum_of::<N>(&grant));
             grant.release();
             count += 1;
         }

@@ -44,6 +44,16 @@ pub fn sum(record: &[u8]) -> u64 {
     words.iter().fold(0, |total, word| total.wrapping_add(u64::from_ne_bytes(*word)))
 }
 
+/// The same for a record that the queue gives as a slice; like a reader of a struct, this one knows the length that it
+/// expects.
+#[inline(always)]
+pub fn sum_of<const N: usize>(record: &[u8]) -> u64 {
+    match <&[u8; N]>::try_from(record) {
+        Ok(record) => sum(record),
+        Err(_) => panic!("a record of {} bytes", record.len()),
+    }
+}
+
 /// Seeds of one producer grow, so word 0 can stand for a time in a merge.
 fn seed(producer: usize, record: u64) -> u64 {
     (record << 3) | producer as u64
