@@ -7,7 +7,7 @@
 use loom::thread;
 use perfring::ring::{
     BeginError, Builder, Consumer, Mode, OverwriteProducer, Padding, Producer, ReadErrorKind, Ring, SharedProducer,
-    Wait, Wake,
+    SplitReservation, Wait, Wake,
 };
 
 /// A model, by the name that the order table uses.
