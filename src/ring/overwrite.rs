@@ -5,7 +5,7 @@ use super::layout::{HEADER_SIZE, RECORD_OPEN, RecordHeader, before};
 use super::lost::LostRecord;
 use super::memory::{Memory, Words};
 use super::order::Site;
-use super::producer::{Equipment, Plan, Watermark, check_size};
+use super::producer::{Equipment, Plan, Watermark, bad_size, most};
 use super::{CommitLenError, Mode, OpenReservation, Padding, RECORD_PADDING};
 use crate::sync::fence_at;
 use std::cell::Cell;
@@ -86,7 +86,7 @@ impl OverwriteProducer {
         if self.backward() {
             return Err(BeginError::Direction { mode: self.memory.mode() });
         }
-        check_size(&self.memory, size, true)?;
+        self.check_size(size, true)?;
         let plan = self.plan(size, true)?;
         let start = self.head.get();
         let end = start.wrapping_add(plan.total);
@@ -110,7 +110,7 @@ impl OverwriteProducer {
         if !self.backward() {
             return Err(BeginError::Direction { mode: self.memory.mode() });
         }
-        check_size(&self.memory, size, false)?;
+        self.check_size(size, false)?;
         let plan = self.plan(size, false)?;
         let start = self.head.get();
         let end = start.wrapping_sub(plan.total);
@@ -120,6 +120,13 @@ impl OverwriteProducer {
         }
         self.head.set(end);
         Ok(self.reservation(end, size))
+    }
+
+    fn check_size(&self, size: usize, in_page: bool) -> Result<(), BeginError> {
+        if size.wrapping_sub(1) >= most(&self.memory, in_page) || !size.is_multiple_of(8) {
+            return Err(bad_size(&self.memory, size, in_page));
+        }
+        Ok(())
     }
 
     fn plan(&self, size: usize, in_page: bool) -> Result<Plan, BeginError> {

@@ -6,7 +6,7 @@ use super::layout::{Geometry, HEADER_SIZE, MAX_RECORD_SIZE, RECORD_OPEN, RecordH
 use super::lost::LostRecord;
 use super::memory::{ForkGuard, Memory, Span};
 use super::order::Site;
-use super::reservation::{Open, Owner, Reservation, Rest, SplitReservation, sealed};
+use super::reservation::{Open, Owner, Part, Reservation, SplitReservation, sealed};
 use super::wakeup::{Bell, Wake};
 use super::{Padding, RECORD_PADDING};
 use std::cell::Cell;
@@ -24,21 +24,19 @@ pub(crate) struct Equipment {
     pub(crate) own_header: bool,
 }
 
-/// Checks a record's size against everything but the space that is free now.
-///
-/// `most` is the largest multiple of 8 that can be reserved; the reason why is worked out only when it is exceeded.
-#[inline(always)]
-pub(crate) fn check_size(memory: &Memory, size: usize, in_page: bool) -> Result<(), BeginError> {
+/// The largest record that can be reserved in a page, or at all: a multiple of 8.
+pub(crate) fn most(memory: &Memory, in_page: bool) -> usize {
     let geometry = memory.geometry();
     let limit = if in_page { geometry.granule().min(geometry.capacity()) } else { geometry.capacity() };
-    let most = MAX_RECORD_SIZE.min(limit as usize);
-    if size.wrapping_sub(1) < most && size.is_multiple_of(8) { Ok(()) } else { Err(bad_size(memory, size, in_page)) }
+    MAX_RECORD_SIZE.min(limit as usize)
 }
 
+/// Why a record of `size` bytes can never be reserved.
 #[cold]
-fn bad_size(memory: &Memory, size: usize, in_page: bool) -> BeginError {
+pub(crate) fn bad_size(memory: &Memory, size: usize, in_page: bool) -> BeginError {
     let (granule, capacity) = (memory.geometry().granule() as usize, memory.geometry().capacity() as usize);
     match size {
+        _ if !in_page && memory.geometry().confined() => BeginError::Confined,
         0 => BeginError::ZeroSize,
         _ if !size.is_multiple_of(8) => BeginError::Unaligned { size },
         _ if size > MAX_RECORD_SIZE => BeginError::TooLarge { size },
@@ -152,6 +150,9 @@ impl Watermark {
 /// ```
 pub struct Producer {
     memory: Arc<Memory>,
+    /// The largest record in page; the largest, or 0 where none may cross granules.
+    most_in_page: usize,
+    most: usize,
     equipment: Equipment,
     watermark: Watermark,
     /// Where the next reservation starts. `published <= head`, and equal when nothing is open.
@@ -160,6 +161,9 @@ pub struct Producer {
     published: Cell<u64>,
     /// `head <= limit <= data_tail + capacity`, for the newest sound `data_tail` that was looked at.
     limit: Cell<u64>,
+    /// Where a record in page that starts at the head must end at the latest: the end of the head's granule, or `limit`.
+    /// Where it is behind the head, or at it, that has to be found out.
+    page_limit: Cell<u64>,
     /// Reservations handed out and not closed.
     open: Cell<u64>,
     /// Records lost and not yet reported by a record.
@@ -171,13 +175,17 @@ impl Producer {
     /// The ring's one producer, which goes on at `head`; everything before it is published.
     pub(crate) fn new(memory: Arc<Memory>, equipment: Equipment, head: u64, lost_total: u64) -> Self {
         let watermark = Watermark::new(equipment.wake);
+        let geometry = memory.geometry();
         Self {
+            most_in_page: most(&memory, true),
+            most: if geometry.confined() { 0 } else { most(&memory, false) },
             memory,
             equipment,
             watermark,
             head: Cell::new(head),
             published: Cell::new(head),
             limit: Cell::new(head),
+            page_limit: Cell::new(head),
             open: Cell::new(0),
             lost_pending: Cell::new(0),
             lost_total: Cell::new(lost_total),
@@ -191,44 +199,50 @@ impl Producer {
     /// # Errors
     /// [`BeginError`]: sizes that can never be reserved, [`Full`](BeginError::Full) (counted as lost), a corrupt
     /// `data_tail` (counted as lost), a forked process.
-    #[inline]
+    #[inline(always)]
     pub fn begin_forward_in_page(&self, size: usize) -> Result<Reservation<'_, Self>, BeginError> {
-        check_size(&self.memory, size, true)?;
-        let open = self.begin(size, true)?;
-        Ok(Reservation { open })
+        if size.wrapping_sub(1) >= self.most_in_page || !size.is_multiple_of(8) {
+            return Err(bad_size(&self.memory, size, true));
+        }
+        let position =
+            if self.has_room(&self.page_limit, size) { self.head.get() } else { self.make_room(size as u64, true)? };
+        Ok(Reservation { open: self.begin_at(position, size) })
     }
 
     /// Reserves a record of `size` bytes, header included, that may cross granules and wrap at the end of the ring.
     ///
     /// # Errors
     /// As [`begin_forward_in_page`](Self::begin_forward_in_page), and [`BeginError::Confined`] on a confined ring.
-    #[inline]
+    #[inline(always)]
     pub fn begin_forward(&self, size: usize) -> Result<SplitReservation<'_, Self>, BeginError> {
-        if self.memory.geometry().confined() {
-            return Err(BeginError::Confined);
+        if size.wrapping_sub(1) >= self.most || !size.is_multiple_of(8) {
+            return Err(bad_size(&self.memory, size, false));
         }
-        check_size(&self.memory, size, false)?;
-        let open = self.begin(size, false)?;
-        Ok(SplitReservation { open })
+        let position =
+            if self.has_room(&self.limit, size) { self.head.get() } else { self.make_room(size as u64, false)? };
+        Ok(SplitReservation { open: self.begin_at(position, size) })
     }
 
+    /// Whether a record can be reserved at the head without further ado. A limit behind the head is no room.
     #[inline(always)]
-    fn begin(&self, size: usize, in_page: bool) -> Result<Open<'_, Self>, BeginError> {
-        let head = self.head.get();
-        let gap = if in_page { self.memory.geometry().gap(head, size as u64) } else { 0 };
-        let need = gap + size as u64;
-        let quick =
-            need <= self.limit.get().wrapping_sub(head) && self.lost_pending.get() == 0 && self.equipment.guard.alive();
-        if !quick {
-            self.make_room(size as u64, in_page)?;
-        }
-        // From here on the room is there: `make_room` has written the lost record, if any, and moved the head behind it.
-        let position = self.skip_gap(size as u64, in_page);
+    fn has_room(&self, limit: &Cell<u64>, size: usize) -> bool {
+        size as i64 <= limit.get().wrapping_sub(self.head.get()) as i64 && self.equipment.guard.alive()
+    }
+
+    /// Moves the head otherwise than by a reservation that had room: the next one in page looks anew where its page ends.
+    fn move_head(&self, head: u64) {
+        self.head.set(head);
+        self.page_limit.set(head);
+    }
+
+    /// Reserves `size` bytes at `position`, where room was seen to.
+    #[inline(always)]
+    fn begin_at(&self, position: u64, size: usize) -> Open<'_, Self> {
         self.head.set(position.wrapping_add(size as u64));
         self.open.set(self.open.get() + 1);
         let mut span = self.claim(position, size);
-        span.header(0, RecordHeader { type_: RECORD_OPEN, misc: 0, size: size as u16 });
-        Ok(Open::new(self, (), span, position, size))
+        span.header(RecordHeader { type_: RECORD_OPEN, misc: 0, size: size as u16 });
+        Open::new(self, (), span, position)
     }
 
     /// The bytes from `position` on, which the caller has counted into `head`, or is about to.
@@ -257,30 +271,36 @@ impl Producer {
 
     fn fill_gap(&self, position: u64, gap: usize) {
         let mut span = self.claim(position, gap);
-        span.zero(0, gap);
+        span.reborrow().zero(0, gap);
         if self.equipment.padding == Padding::Header || !self.memory.geometry().confined() {
-            span.header(0, RecordHeader { type_: RECORD_PADDING, misc: 0, size: gap as u16 });
+            span.header(RecordHeader { type_: RECORD_PADDING, misc: 0, size: gap as u16 });
         }
     }
 
-    /// Sees to it that a record of `size` bytes fits behind `head`, and writes the lost record before it.
+    /// Sees to it that a record of `size` bytes fits, with what goes before it: a lost record and gaps, which it writes.
+    /// Gives the record's position.
     #[cold]
     #[inline(never)]
-    fn make_room(&self, size: u64, in_page: bool) -> Result<(), BeginError> {
+    fn make_room(&self, size: u64, in_page: bool) -> Result<u64, BeginError> {
         if !self.equipment.guard.alive() {
             return Err(BeginError::Forked);
         }
         let geometry = self.memory.geometry();
-        let free = self.look_at_tail().inspect_err(|_| self.count_lost())?;
         let plan = Plan::new(&geometry, self.head.get(), size, in_page, self.lost_to_report());
-        if plan.total > free {
-            self.count_lost();
-            return Err(BeginError::Full { needed: plan.total, free });
+        if plan.total > self.limit.get().wrapping_sub(self.head.get()) {
+            let free = self.look_at_tail().inspect_err(|_| self.count_lost())?;
+            if plan.total > free {
+                self.count_lost();
+                return Err(BeginError::Full { needed: plan.total, free });
+            }
         }
         if let (Some(lost), Some(_)) = (&self.equipment.lost, plan.lost) {
             self.write_lost(lost);
         }
-        Ok(())
+        let position = self.skip_gap(size, in_page);
+        let room = self.limit.get().wrapping_sub(position);
+        self.page_limit.set(position.wrapping_add(room.min(geometry.left_in_granule(position))));
+        Ok(position)
     }
 
     fn lost_to_report(&self) -> Option<&LostRecord> {
@@ -304,6 +324,9 @@ impl Producer {
     fn count_lost(&self) {
         if self.equipment.lost.is_some() {
             self.lost_pending.set(self.lost_pending.get() + 1);
+            // The next record takes the way on which the count is reported.
+            self.limit.set(self.head.get());
+            self.page_limit.set(self.head.get());
         }
         self.lost_total.set(self.lost_total.get() + 1);
         self.memory.header().lost_total().store(self.lost_total.get(), Site::Lost.order());
@@ -315,7 +338,7 @@ impl Producer {
         let mut span = self.claim(position, lost.size());
         lost.fill(self.lost_pending.get(), |at, bytes| span.put(at, bytes));
         self.lost_pending.set(0);
-        self.head.set(position.wrapping_add(lost.size() as u64));
+        self.move_head(position.wrapping_add(lost.size() as u64));
     }
 
     /// Writes the record that reports losses now, if there are any to report, instead of before the next record.
@@ -401,27 +424,24 @@ impl Owner for Producer {
     type Claim = ();
 
     #[inline(always)]
-    fn close(&self, (): (), mut rest: Rest<'_, '_>) {
-        if rest.used != rest.size {
-            self.give_back(&mut rest);
-        }
+    fn close(&self, (): ()) {
         let open = self.open.get() - 1;
         self.open.set(open);
         if open == 0 {
             self.publish();
         }
     }
-}
 
-impl Producer {
     /// What was reserved last is given back by moving the head; what was not becomes padding.
     #[cold]
-    fn give_back(&self, rest: &mut Rest<'_, '_>) {
-        if rest.position.wrapping_add(rest.size as u64) == self.head.get() {
-            self.head.set(rest.position.wrapping_add(rest.used as u64));
+    #[inline(never)]
+    fn close_part(&self, (): (), part: Part<'_>) {
+        if part.position.wrapping_add(part.span.len() as u64) == self.head.get() {
+            self.move_head(part.position.wrapping_add(part.used as u64));
         } else {
-            rest.pad();
+            part.pad();
         }
+        self.close(());
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::layout::{HEADER_SIZE, RecordHeader};
 use super::memory::Span;
-use std::mem::ManuallyDrop;
 use thiserror::Error;
 
 /// Why a record could not be committed shorter; it was discarded.
@@ -21,48 +20,52 @@ pub trait Owner: sealed::Sealed {
     #[doc(hidden)]
     type Claim: Copy;
 
-    /// The record at `position`, of `size` bytes, is written up to `used` bytes and closed there; what follows is padding.
+    /// The record of this claim is written, all of it.
     #[doc(hidden)]
-    fn close(&self, claim: Self::Claim, rest: Rest<'_, '_>);
+    fn close(&self, claim: Self::Claim);
+
+    /// The record of this claim is written up to `part.used` bytes, which may be 0; the rest is given up.
+    #[doc(hidden)]
+    fn close_part(&self, claim: Self::Claim, part: Part<'_>);
 }
 
 pub(crate) mod sealed {
     pub trait Sealed {}
 }
 
-/// A record that is closed: its span, how much of it is used, and where it lies.
+/// A record that is closed short: its span, where it lies, and how much of it is used.
 #[doc(hidden)]
-pub struct Rest<'s, 'a> {
-    pub(crate) span: &'s mut Span<'a>,
+pub struct Part<'a> {
+    pub(crate) span: Span<'a>,
     pub(crate) position: u64,
-    pub(crate) size: usize,
     pub(crate) used: usize,
 }
 
-impl Rest<'_, '_> {
+impl Part<'_> {
     /// Turns what is not used into a padding record.
-    #[cold]
-    pub(crate) fn pad(&mut self) {
-        let rest = self.size - self.used;
-        self.span.zero(self.used, rest);
-        self.span.header(self.used, RecordHeader { type_: super::RECORD_PADDING, misc: 0, size: rest as u16 });
+    pub(crate) fn pad(self) {
+        let mut rest = self.span.split_off(self.used);
+        let size = rest.len();
+        rest.reborrow().zero(0, size);
+        rest.header(RecordHeader { type_: super::RECORD_PADDING, misc: 0, size: size as u16 });
     }
 }
 
+/// What both kinds of reservation are. It is closed in place and then forgotten, and its span is passed on by value: a copy
+/// of it, or a pointer into it, would cost more than all the rest.
 pub(crate) struct Open<'a, P: Owner> {
     owner: &'a P,
     claim: P::Claim,
     span: Span<'a>,
     position: u64,
-    size: usize,
     /// Bytes written from the start on: those behind hold what an earlier record left.
     filled: usize,
 }
 
 impl<'a, P: Owner> Open<'a, P> {
     #[inline(always)]
-    pub(crate) fn new(owner: &'a P, claim: P::Claim, span: Span<'a>, position: u64, size: usize) -> Self {
-        Self { owner, claim, span, position, size, filled: HEADER_SIZE }
+    pub(crate) fn new(owner: &'a P, claim: P::Claim, span: Span<'a>, position: u64) -> Self {
+        Self { owner, claim, span, position, filled: HEADER_SIZE }
     }
 
     #[inline(always)]
@@ -74,34 +77,33 @@ impl<'a, P: Owner> Open<'a, P> {
     #[cfg(not(perfring_loom))]
     #[inline(always)]
     fn slices(&mut self) -> (&mut [u8], &mut [u8]) {
-        if self.filled < self.size {
-            self.span.zero(self.filled, self.size - self.filled);
-            self.filled = self.size;
+        let size = self.span.len();
+        if self.filled < size {
+            self.span.reborrow().zero(self.filled, size);
+            self.filled = size;
         }
-        self.span.slices(HEADER_SIZE)
+        self.span.slices(HEADER_SIZE, size - HEADER_SIZE)
+    }
+
+    /// Makes a record of the first `used` bytes. The caller closes the reservation.
+    #[inline(always)]
+    fn finish(&mut self, used: usize, type_: u32, misc: u16) {
+        if self.filled < used {
+            self.span.reborrow().zero(self.filled, used);
+        }
+        self.span.header(RecordHeader { type_, misc, size: used as u16 });
     }
 
     #[inline(always)]
-    fn commit(self, used: usize, type_: u32, misc: u16) {
-        let mut this = ManuallyDrop::new(self);
-        if this.filled < used {
-            let (filled, unfilled) = (this.filled, used - this.filled);
-            this.span.zero(filled, unfilled);
-        }
-        this.span.header(0, RecordHeader { type_, misc, size: used as u16 });
-        this.close(used);
-    }
-
-    #[inline(always)]
-    fn close(&mut self, used: usize) {
-        let Self { owner, claim, span, position, size, .. } = self;
-        owner.close(*claim, Rest { span, position: *position, size: *size, used });
+    fn close_part(&mut self, used: usize) {
+        self.owner.close_part(self.claim, Part { span: self.span.reborrow(), position: self.position, used });
     }
 }
 
 impl<P: Owner> Drop for Open<'_, P> {
+    #[inline(always)]
     fn drop(&mut self) {
-        self.close(0);
+        self.close_part(0);
     }
 }
 
@@ -109,7 +111,7 @@ macro_rules! common {
     () => {
         /// Bytes reserved, the header's 8 included.
         pub fn size(&self) -> usize {
-            self.open.size
+            self.open.span.len()
         }
 
         /// The free-running position of the record in the ring.
@@ -119,24 +121,25 @@ macro_rules! common {
 
         /// Bytes of the body that were neither written nor lent yet.
         pub fn remaining(&self) -> usize {
-            self.open.size - self.open.filled
+            self.open.span.len() - self.open.filled
         }
 
         /// Stores `bytes` behind what was stored so far, straight into the ring.
         ///
         /// # Panics
         /// When there are more of them than [`remaining`](Self::remaining), as `copy_from_slice` does.
-        #[inline]
+        #[inline(always)]
         pub fn put(&mut self, bytes: &[u8]) {
             self.open.put(bytes);
         }
 
         /// Closes the record with this type and these misc bits. It becomes visible as soon as everything that was
         /// reserved before it is closed. Bytes of the body that were never written are zero.
-        #[inline]
-        pub fn commit(self, type_: u32, misc: u16) {
-            let size = self.open.size;
-            self.open.commit(size, type_, misc);
+        #[inline(always)]
+        pub fn commit(mut self, type_: u32, misc: u16) {
+            self.open.finish(self.size(), type_, misc);
+            self.open.owner.close(self.open.claim);
+            std::mem::forget(self);
         }
 
         /// Closes the record as one of `size` bytes, header included; the rest of the reservation is given back, or
@@ -145,12 +148,17 @@ macro_rules! common {
         /// # Errors
         /// [`CommitLenError`] when `size` is not a multiple of 8 from 8 to what was reserved. The record is then discarded.
         #[inline]
-        pub fn commit_len(self, size: usize, type_: u32, misc: u16) -> Result<(), CommitLenError> {
-            let reserved = self.open.size;
+        pub fn commit_len(mut self, size: usize, type_: u32, misc: u16) -> Result<(), CommitLenError> {
+            let reserved = self.size();
             if size < HEADER_SIZE || size > reserved || !size.is_multiple_of(8) {
                 return Err(CommitLenError { size, reserved });
             }
-            self.open.commit(size, type_, misc);
+            self.open.finish(size, type_, misc);
+            match size {
+                _ if size == reserved => self.open.owner.close(self.open.claim),
+                _ => self.open.close_part(size),
+            }
+            std::mem::forget(self);
             Ok(())
         }
 

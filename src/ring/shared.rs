@@ -15,8 +15,8 @@ use super::layout::{Geometry, RecordHeader, before};
 use super::lost::LostRecord;
 use super::memory::{Memory, Span};
 use super::order::Site;
-use super::producer::{Equipment, OpenReservation, Plan, check_size};
-use super::reservation::{Open, Owner, Reservation, Rest, SplitReservation, sealed};
+use super::producer::{Equipment, OpenReservation, Plan, bad_size, most};
+use super::reservation::{Open, Owner, Part, Reservation, SplitReservation, sealed};
 use super::wakeup::Wake;
 use super::{Padding, RECORD_PADDING};
 use crate::sync::{self, Arc, AtomicU64};
@@ -39,6 +39,9 @@ pub struct SharedProducer {
 
 struct Inner {
     memory: std::sync::Arc<Memory>,
+    /// The largest record in page; the largest, or 0 where none may cross granules.
+    most_in_page: usize,
+    most: usize,
     equipment: Equipment,
     /// Where the next claim starts.
     reserved: CachePadded<AtomicU64>,
@@ -81,6 +84,8 @@ impl SharedProducer {
     pub(crate) fn new(memory: std::sync::Arc<Memory>, equipment: Equipment, head: u64) -> Self {
         let words = memory.geometry().size() / 8;
         let inner = Inner {
+            most_in_page: most(&memory, true),
+            most: if memory.geometry().confined() { 0 } else { most(&memory, false) },
             memory,
             equipment,
             reserved: CachePadded::new(AtomicU64::new(head)),
@@ -98,7 +103,9 @@ impl SharedProducer {
     /// As [`Producer::begin_forward_in_page`](super::Producer::begin_forward_in_page).
     #[inline]
     pub fn begin_forward_in_page(&self, size: usize) -> Result<Reservation<'_, Self>, BeginError> {
-        check_size(&self.inner.memory, size, true)?;
+        if size.wrapping_sub(1) >= self.inner.most_in_page || !size.is_multiple_of(8) {
+            return Err(bad_size(&self.inner.memory, size, true));
+        }
         Ok(Reservation { open: self.begin(size, true)? })
     }
 
@@ -108,10 +115,9 @@ impl SharedProducer {
     /// As [`Producer::begin_forward`](super::Producer::begin_forward).
     #[inline]
     pub fn begin_forward(&self, size: usize) -> Result<SplitReservation<'_, Self>, BeginError> {
-        if self.inner.memory.geometry().confined() {
-            return Err(BeginError::Confined);
+        if size.wrapping_sub(1) >= self.inner.most || !size.is_multiple_of(8) {
+            return Err(bad_size(&self.inner.memory, size, false));
         }
-        check_size(&self.inner.memory, size, false)?;
         Ok(SplitReservation { open: self.begin(size, false)? })
     }
 
@@ -143,7 +149,7 @@ impl SharedProducer {
         }
         let position = inner.fill_gap(at, claim.start.wrapping_add(plan.record));
         let span = inner.claim(position, size);
-        Ok(Open::new(self, claim, span, position, size))
+        Ok(Open::new(self, claim, span, position))
     }
 
     /// Wakes the consumer if it sleeps, whatever the watermark says.
@@ -251,9 +257,9 @@ impl Inner {
         if from != to {
             let gap = to.wrapping_sub(from) as usize;
             let mut span = self.claim(from, gap);
-            span.zero(0, gap);
+            span.reborrow().zero(0, gap);
             if self.equipment.padding == Padding::Header || !self.geometry().confined() {
-                span.header(0, RecordHeader { type_: RECORD_PADDING, misc: 0, size: gap as u16 });
+                span.header(RecordHeader { type_: RECORD_PADDING, misc: 0, size: gap as u16 });
             }
         }
         to
@@ -356,13 +362,17 @@ impl Owner for SharedProducer {
     type Claim = Claim;
 
     #[inline(always)]
-    fn close(&self, claim: Claim, mut rest: Rest<'_, '_>) {
-        if rest.used != rest.size {
-            rest.pad();
-        }
+    fn close(&self, claim: Claim) {
         if self.inner.equipment.guard.alive() {
             self.inner.publish(claim);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn close_part(&self, claim: Claim, part: Part<'_>) {
+        part.pad();
+        self.close(claim);
     }
 }
 

@@ -21,12 +21,12 @@ pub(crate) use map::{
     Backing, FileLock, MapError, map_file, map_kernel, map_memfd, map_memfd_reader, map_private, seal,
 };
 #[cfg(perfring_loom)]
-pub(crate) use model::{Backing, Data, HeaderWords};
+pub(crate) use model::{Backing, Data, HeaderWords, Span};
 #[cfg(not(perfring_loom))]
-pub(crate) use raw::{Data, HeaderWords};
+pub(crate) use raw::{Data, HeaderWords, Span};
 
 use super::Mode;
-use super::layout::{Geometry, RecordHeader};
+use super::layout::Geometry;
 
 /// How far the bytes of a memory can be relied on to stay as they are while the consumer looks at them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,12 +88,13 @@ impl Memory {
     /// The `len` bytes from `position` on, for the producer to write.
     ///
     /// # Safety
-    /// The ring is lossless; `len` is at most its size; and until the span is dropped nobody else reads or writes those
+    /// The ring is lossless; position and `len` are multiples of 8, `len` from 8 to its size; and until the span is dropped nobody else reads or writes those
     /// bytes: they are reserved by the caller, and neither published nor claimed a second time.
     #[inline(always)]
     pub(crate) unsafe fn claim(&self, position: u64, len: usize) -> Span<'_> {
-        debug_assert!(self.mode == Mode::Lossless && len as u64 <= self.geometry.size());
-        Span { data: &self.data, offset: self.geometry.offset(position), len }
+        debug_assert!(self.mode == Mode::Lossless && (8..=self.geometry.size()).contains(&(len as u64)));
+        // SAFETY: the offset is below the size and len at most the size, all multiples of 8; exclusiveness is the caller's contract.
+        unsafe { self.data.claim(self.geometry.offset(position), len) }
     }
 
     /// The header word at `position`, read plainly.
@@ -126,59 +127,6 @@ impl Memory {
     pub(crate) fn words(&self) -> Option<Words<'_>> {
         (self.mode != Mode::Lossless || self.trust == Trust::Untrusted)
             .then_some(Words { data: &self.data, geometry: self.geometry })
-    }
-}
-
-/// A reserved range of a lossless ring: nobody else touches it while this lives. It may wrap at the end of the data area.
-pub(crate) struct Span<'a> {
-    data: &'a Data,
-    offset: usize,
-    len: usize,
-}
-
-impl Span<'_> {
-    #[inline(always)]
-    fn check(&self, at: usize, len: usize) {
-        assert!(
-            at <= self.len && len <= self.len - at,
-            "write of {len} bytes at {at} in a reservation of {}",
-            self.len
-        );
-    }
-
-    /// Stores `bytes`, `at` bytes into the span.
-    #[inline(always)]
-    pub(crate) fn put(&mut self, at: usize, bytes: &[u8]) {
-        self.check(at, bytes.len());
-        // SAFETY: the range lies in the span (checked above), which is exclusively ours by the contract of `claim`.
-        unsafe { self.data.write(self.offset, at, bytes) }
-    }
-
-    /// Zeroes `len` bytes, `at` bytes into the span.
-    #[inline(always)]
-    pub(crate) fn zero(&mut self, at: usize, len: usize) {
-        self.check(at, len);
-        // SAFETY: as in `put`.
-        unsafe { self.data.zero(self.offset, at, len) }
-    }
-
-    /// Stores a record header, `at` bytes into the span; `at` is a multiple of 8, so a header never wraps.
-    #[inline(always)]
-    pub(crate) fn header(&mut self, at: usize, header: RecordHeader) {
-        self.check(at, 8);
-        debug_assert!(at.is_multiple_of(8));
-        // SAFETY: as in `put`; spans start at multiples of 8, so with `at` the word is aligned and does not wrap.
-        unsafe { self.data.write_word(self.offset, at, header.to_word()) }
-    }
-
-    /// The bytes from `at` on as slices: up to the end of the data area, and from its start on where the span wraps.
-    #[cfg(not(perfring_loom))]
-    #[inline(always)]
-    pub(crate) fn slices(&mut self, at: usize) -> (&mut [u8], &mut [u8]) {
-        self.check(at, 0);
-        // SAFETY: the range lies in the span, which is exclusively ours by the contract of `claim`; the slices borrow the
-        // span mutably, so no second pair exists meanwhile.
-        unsafe { self.data.slices_mut(self.offset, at, self.len - at) }
     }
 }
 

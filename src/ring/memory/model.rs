@@ -1,6 +1,6 @@
 //! The same accesses on loom's cells: one cell a word, so that a data access that is not ordered fails the model.
 
-use crate::ring::layout::Geometry;
+use crate::ring::layout::{Geometry, RecordHeader};
 use crate::sync::{AtomicU32, AtomicU64, UnsafeCell};
 
 /// Nothing to keep alive.
@@ -96,31 +96,19 @@ impl Data {
 
     /// # Safety
     /// None under loom: a violation of the protocol fails the model.
-    pub(crate) unsafe fn write(&self, start: usize, at: usize, bytes: &[u8]) {
-        self.each_word(start, at, bytes.len(), |i, byte| *byte = bytes[i]);
+    pub(crate) unsafe fn claim(&self, offset: usize, len: usize) -> Span<'_> {
+        Span { data: self, offset, len }
     }
 
     /// # Safety
-    /// As for `write`.
-    pub(crate) unsafe fn zero(&self, start: usize, at: usize, len: usize) {
-        self.each_word(start, at, len, |_, byte| *byte = 0);
-    }
-
-    /// # Safety
-    /// As for `write`.
-    pub(crate) unsafe fn write_word(&self, start: usize, at: usize, word: u64) {
-        self.update(start + at, |bytes| *bytes = word.to_ne_bytes());
-    }
-
-    /// # Safety
-    /// As for `write`.
+    /// As for `claim`.
     pub(crate) unsafe fn read_word(&self, offset: usize) -> u64 {
         // SAFETY: loom fails the model when another thread writes the cell meanwhile.
         self.cells[offset / 8].with(|word| unsafe { *word })
     }
 
     /// # Safety
-    /// As for `write`.
+    /// As for `claim`.
     pub(crate) unsafe fn lend<'a>(&'a self, offset: usize, len: usize, scratch: &'a mut Vec<u8>) -> &'a [u8] {
         scratch.clear();
         for at in (0..len).step_by(8) {
@@ -133,5 +121,41 @@ impl Data {
 
     pub(crate) fn atomic_word(&self, offset: usize) -> &AtomicU64 {
         &self.words[offset / 8]
+    }
+}
+
+/// A reserved range.
+pub(crate) struct Span<'a> {
+    data: &'a Data,
+    offset: usize,
+    len: usize,
+}
+
+impl Span<'_> {
+    pub(crate) fn reborrow(&mut self) -> Span<'_> {
+        Span { data: self.data, offset: self.offset, len: self.len }
+    }
+
+    pub(crate) fn put(&mut self, at: usize, bytes: &[u8]) {
+        assert!(at + bytes.len() <= self.len);
+        self.data.each_word(self.offset, at, bytes.len(), |i, byte| *byte = bytes[i]);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn zero(self, at: usize, end: usize) {
+        assert!(at <= end && end <= self.len);
+        self.data.each_word(self.offset, at, end - at, |_, byte| *byte = 0);
+    }
+
+    pub(crate) fn header(&mut self, header: RecordHeader) {
+        self.data.update(self.offset, |bytes| *bytes = header.to_bytes());
+    }
+
+    pub(crate) fn split_off(self, at: usize) -> Self {
+        assert!(at < self.len);
+        Span { data: self.data, offset: (self.offset + at) & (self.data.size - 1), len: self.len - at }
     }
 }

@@ -1,7 +1,8 @@
 //! Access to mapped memory.
 
-use crate::ring::layout::{self, describe};
+use crate::ring::layout::{self, RecordHeader, describe};
 use crate::sync::{AtomicU32, AtomicU64};
+use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 /// The words of the header page, by name.
@@ -60,70 +61,19 @@ impl Data {
 
     #[inline(always)]
     fn at(&self, offset: usize) -> *mut u8 {
-        debug_assert!(offset < self.size);
         // wrapping_add: in bounds for every caller, and no claim that must be proved here.
         self.base.as_ptr().wrapping_add(offset)
     }
 
-    /// Splits `len` bytes from `start + at` on into the run up to the end of the area and the run from its start on.
-    #[inline(always)]
-    fn runs(&self, start: usize, at: usize, len: usize) -> (usize, usize, usize) {
-        let first = (start + at) & (self.size - 1);
-        let before_end = len.min(self.size - first);
-        (first, before_end, len - before_end)
-    }
-
+    /// The `len` bytes from `offset` on, around the end of the area where they reach beyond it.
+    ///
     /// # Safety
-    /// `start < size`, `at + bytes.len() <= size`, and the range is the caller's alone.
+    /// `offset < size`, `8 <= len <= size`, all multiples of 8, and nobody else reads or writes those bytes while the span lives.
     #[inline(always)]
-    pub(crate) unsafe fn write(&self, start: usize, at: usize, bytes: &[u8]) {
-        let (first, len, rest) = self.runs(start, at, bytes.len());
-        if rest == 0 {
-            // SAFETY: `runs` gives first + len <= size; exclusive by contract, so it does not overlap `bytes`.
-            unsafe { self.at(first).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
-        } else {
-            // SAFETY: both runs lie in the area by `runs`, and their lengths add up to bytes.len(); exclusive by contract.
-            unsafe {
-                self.at(first).copy_from_nonoverlapping(bytes.as_ptr(), len);
-                self.at(0).copy_from_nonoverlapping(bytes.as_ptr().add(len), rest);
-            }
-        }
-    }
-
-    /// # Safety
-    /// As for `write`, with `len` for the bytes' length.
-    #[inline(always)]
-    pub(crate) unsafe fn zero(&self, start: usize, at: usize, len: usize) {
-        let (first, len, rest) = self.runs(start, at, len);
-        // SAFETY: both runs lie in the area by `runs`; exclusive by contract.
-        unsafe {
-            self.at(first).write_bytes(0, len);
-            if rest != 0 {
-                self.at(0).write_bytes(0, rest);
-            }
-        }
-    }
-
-    /// # Safety
-    /// As for `write`; `start` and `at` are multiples of 8.
-    #[inline(always)]
-    pub(crate) unsafe fn write_word(&self, start: usize, at: usize, word: u64) {
-        let offset = (start + at) & (self.size - 1);
-        // SAFETY: a multiple of 8 below a size that is a multiple of 8: in the area, aligned. Exclusive by contract.
-        unsafe { self.at(offset).cast::<u64>().write(word) }
-    }
-
-    /// # Safety
-    /// `start < size`, `at + len <= size`, and the range is the caller's alone while the slices live.
-    #[inline(always)]
-    #[allow(clippy::mut_from_ref)]
-    pub(crate) unsafe fn slices_mut(&self, start: usize, at: usize, len: usize) -> (&mut [u8], &mut [u8]) {
-        let (first, len, rest) = self.runs(start, at, len);
-        // SAFETY: the runs lie in the area, do not overlap each other (together at most `size` bytes), hold initialised
-        // bytes (mapped memory), and are exclusive by contract.
-        unsafe {
-            (std::slice::from_raw_parts_mut(self.at(first), len), std::slice::from_raw_parts_mut(self.at(0), rest))
-        }
+    pub(crate) unsafe fn claim(&self, offset: usize, len: usize) -> Span<'_> {
+        // SAFETY: offset < size, so the pointer stays in the area.
+        let start = unsafe { self.base.add(offset) };
+        Span { start, run: len.min(self.size - offset), len, area: self.base, lives: PhantomData }
     }
 
     /// # Safety
@@ -172,6 +122,106 @@ impl Data {
     }
 }
 
+/// A reserved range of a lossless ring: nobody else touches it while this lives. It may wrap at the end of the data area.
+///
+/// Invariants: `run <= len`; the `run` bytes at `start` and the `len - run` bytes at `area`, where the data area starts, lie
+/// in the data area and do not overlap. `len >= 8`, and all of it is a multiple of 8, as are both addresses.
+pub(crate) struct Span<'a> {
+    start: NonNull<u8>,
+    run: usize,
+    len: usize,
+    area: NonNull<u8>,
+    lives: PhantomData<&'a Data>,
+}
+
+impl Span<'_> {
+    /// The same span for a shorter while: by value, so that passing it on does not force this one into memory.
+    #[inline(always)]
+    pub(crate) fn reborrow(&mut self) -> Span<'_> {
+        Span { start: self.start, run: self.run, len: self.len, area: self.area, lives: PhantomData }
+    }
+
+    /// Bytes in the span.
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Stores `bytes`, `at` bytes into the span.
+    ///
+    /// # Panics
+    /// When they do not fit.
+    #[inline(always)]
+    pub(crate) fn put(&mut self, at: usize, bytes: &[u8]) {
+        if at <= self.run && bytes.len() <= self.run - at {
+            // SAFETY: [start + at, + bytes.len()) lies in the span's first run, so in the area; it is exclusively ours by the
+            // contract of `claim`, so it does not overlap `bytes` either.
+            unsafe { self.start.add(at).as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
+        } else {
+            self.reborrow().put_wrapped(at, bytes);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put_wrapped(mut self, at: usize, bytes: &[u8]) {
+        let (first, rest) = self.slices(at, bytes.len());
+        let (before_end, after) = bytes.split_at(first.len());
+        first.copy_from_slice(before_end);
+        rest.copy_from_slice(after);
+    }
+
+    /// Zeroes the bytes from `at` up to `end`.
+    #[inline(never)]
+    pub(crate) fn zero(mut self, at: usize, end: usize) {
+        let (first, rest) = self.slices(at, end - at);
+        first.fill(0);
+        rest.fill(0);
+    }
+
+    /// Stores the header that the span starts with.
+    #[inline(always)]
+    pub(crate) fn header(&mut self, header: RecordHeader) {
+        // SAFETY: the span has at least 8 bytes, and as its start and the area's end are multiples of 8, so has its first
+        // run: in the area, aligned, and exclusively ours by the contract of `claim`.
+        unsafe { self.start.cast::<u64>().write(header.to_word()) }
+    }
+
+    /// What is left of the span behind its first `at` bytes: a multiple of 8, less than all of it.
+    pub(crate) fn split_off(self, at: usize) -> Self {
+        assert!(at.is_multiple_of(8) && at < self.len);
+        // SAFETY: in the first run, or (at - run < len - run) in the second.
+        let (start, run) = unsafe {
+            if at < self.run {
+                (self.start.add(at), self.run - at)
+            } else {
+                (self.area.add(at - self.run), self.len - at)
+            }
+        };
+        Span { start, run, len: self.len - at, area: self.area, lives: PhantomData }
+    }
+
+    /// The `len` bytes from `at` on: those before the end of the area, and those from its start on.
+    ///
+    /// # Panics
+    /// When the span has fewer.
+    #[inline(always)]
+    pub(crate) fn slices(&mut self, at: usize, len: usize) -> (&mut [u8], &mut [u8]) {
+        assert!(at <= self.len && len <= self.len - at, "{len} bytes at {at} of a reservation of {}", self.len);
+        let before_end = len.min(self.run.saturating_sub(at));
+        // SAFETY: the first slice is [start + at, + before_end) with at + before_end <= run, or empty at the run's end; the
+        // second is [area + at - run, + len - before_end), empty or ending at area + at + len - run with at + len <= len of
+        // the span. So both lie in the span's runs; initialised (mapped memory); exclusively ours by the contract of
+        // `claim`, and of this borrow.
+        unsafe {
+            (
+                std::slice::from_raw_parts_mut(self.start.add(at.min(self.run)).as_ptr(), before_end),
+                std::slice::from_raw_parts_mut(self.area.add(at.saturating_sub(self.run)).as_ptr(), len - before_end),
+            )
+        }
+    }
+}
+
 // SAFETY: the values are pointers into a mapping that outlives them; header words are atomics, and access to data is either
 // atomic or under the contracts of the unsafe functions, which speak of all threads.
 unsafe impl Send for HeaderWords {}
@@ -181,3 +231,7 @@ unsafe impl Sync for HeaderWords {}
 unsafe impl Send for Data {}
 // SAFETY: as above.
 unsafe impl Sync for Data {}
+// SAFETY: exclusive access to bytes, which may be used from whatever thread has it.
+unsafe impl Send for Span<'_> {}
+// SAFETY: `&Span` gives access to nothing.
+unsafe impl Sync for Span<'_> {}
