@@ -608,21 +608,16 @@ impl Drain<'_> {
         let Consumer { source, geometry, direct, position, released, release_every, window, .. } = &mut **consumer;
         let (Source::Memory { memory, .. }, true, None) = (source, *direct, failed) else { return 0 };
         let mut count = 0;
-        let mut at = *position;
         loop {
-            // Up to the end of the granule at a time, where records do not cross it.
-            let left = end.wrapping_sub(at);
-            let run = if geometry.confined() { left.min(geometry.left_in_granule(at)) } else { left };
-            let run_end = at.wrapping_add(run);
-            if run == 0 {
-                return count;
-            }
-            while at != run_end {
+            let start = *position;
+            let Some(run) = geometry.run(start, *end, *released, *release_every) else { return count };
+            let mut left = run;
+            while left != 0 {
+                let at = start.wrapping_add(run - left);
                 // SAFETY: direct: exclusive and lossless. `at` is a multiple of 8 (heads and sizes are) in [tail, head):
-                // published, loaded with acquire, and given back below only up to `at`.
+                // published, loaded with acquire, and given back below only up to `position`.
                 let header = RecordHeader::from_word(unsafe { memory.read_header(at) });
                 let size = u64::from(header.size);
-                let left = run_end.wrapping_sub(at);
                 let plain =
                     size.wrapping_sub(8) <= left - 8 && size.is_multiple_of(8) && header.type_ & !1 != RECORD_PADDING;
                 if !plain {
@@ -631,14 +626,14 @@ impl Drain<'_> {
                 // SAFETY: as above: [at, at + size) is before the head, and not given back while `action` has it.
                 let bytes = unsafe { memory.lend(at, size as usize, window) };
                 action(Record { bytes, header, position: at });
-                at = at.wrapping_add(size);
-                // At once: should `action` panic, the consumer stands where the next record starts.
-                *position = at;
+                left -= size;
+                // At once: where `action` panics, the consumer stands at the record that it had.
+                *position = at.wrapping_add(size);
                 count += 1;
-                if at.wrapping_sub(*released) >= *release_every {
-                    memory.header().data_tail().store(at, Site::TailStore.order());
-                    *released = at;
-                }
+            }
+            if position.wrapping_sub(*released) >= *release_every {
+                memory.header().data_tail().store(*position, Site::TailStore.order());
+                *released = *position;
             }
         }
     }

@@ -165,6 +165,21 @@ impl Geometry {
         if size <= left { 0 } else { left }
     }
 
+    /// How far records can be read from `position` on without looking at anything but them: to `end`, to where space is given
+    /// back, to the end of the granule where records do not cross it, to the end of the data area.
+    #[inline]
+    pub(crate) fn run(&self, position: u64, end: u64, released: u64, release_every: u64) -> Option<u64> {
+        let left = end.wrapping_sub(position);
+        if left == 0 {
+            return None;
+        }
+        let unit = if self.confined { self.granule } else { self.size };
+        let in_unit = unit - (position & (unit - 1));
+        // At least a record, and a multiple of 8.
+        let to_release = (release_every.saturating_sub(position.wrapping_sub(released)) & !7).max(8);
+        Some(left.min(in_unit).min(to_release))
+    }
+
     /// The start of the granule after the one that `position` is in.
     #[inline(always)]
     pub(crate) fn next_granule(&self, position: u64) -> u64 {

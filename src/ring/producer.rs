@@ -201,12 +201,16 @@ impl Producer {
     /// `data_tail` (counted as lost), a forked process.
     #[inline(always)]
     pub fn begin_forward_in_page(&self, size: usize) -> Result<Reservation<'_, Self>, BeginError> {
-        if size.wrapping_sub(1) >= self.most_in_page || !size.is_multiple_of(8) {
+        if !size.is_multiple_of(8) || size == 0 {
             return Err(bad_size(&self.memory, size, true));
         }
-        let position =
-            if self.has_room(&self.page_limit, size) { self.head.get() } else { self.make_room(size as u64, true)? };
-        Ok(Reservation { open: self.begin_at(position, size) })
+        let fits = self.has_room(&self.page_limit, size);
+        let position = if fits { self.head.get() } else { self.make_room(size, true)? };
+        self.open_at(position, size);
+        // SAFETY: as in `claim`; the record lies in one granule (`page_limit`, or `make_room`), and the area has a whole
+        // number of granules, so it does not wrap.
+        let span = unsafe { self.memory.claim_run(position, size) };
+        Ok(Reservation { open: self.opened(span, position, size) })
     }
 
     /// Reserves a record of `size` bytes, header included, that may cross granules and wrap at the end of the ring.
@@ -218,9 +222,10 @@ impl Producer {
         if size.wrapping_sub(1) >= self.most || !size.is_multiple_of(8) {
             return Err(bad_size(&self.memory, size, false));
         }
-        let position =
-            if self.has_room(&self.limit, size) { self.head.get() } else { self.make_room(size as u64, false)? };
-        Ok(SplitReservation { open: self.begin_at(position, size) })
+        let fits = self.has_room(&self.limit, size);
+        let position = if fits { self.head.get() } else { self.make_room(size, false)? };
+        self.open_at(position, size);
+        Ok(SplitReservation { open: self.opened(self.claim(position, size), position, size) })
     }
 
     /// Whether a record can be reserved at the head without further ado. A limit behind the head is no room.
@@ -235,12 +240,15 @@ impl Producer {
         self.page_limit.set(head);
     }
 
-    /// Reserves `size` bytes at `position`, where room was seen to.
+    /// Counts a reservation of `size` bytes at `position`, where room was seen to.
     #[inline(always)]
-    fn begin_at(&self, position: u64, size: usize) -> Open<'_, Self> {
+    fn open_at(&self, position: u64, size: usize) {
         self.head.set(position.wrapping_add(size as u64));
         self.open.set(self.open.get() + 1);
-        let mut span = self.claim(position, size);
+    }
+
+    #[inline(always)]
+    fn opened<'a>(&'a self, mut span: Span<'a>, position: u64, size: usize) -> Open<'a, Self> {
         span.header(RecordHeader { type_: RECORD_OPEN, misc: 0, size: size as u16 });
         Open::new(self, (), span, position)
     }
@@ -281,7 +289,11 @@ impl Producer {
     /// Gives the record's position.
     #[cold]
     #[inline(never)]
-    fn make_room(&self, size: u64, in_page: bool) -> Result<u64, BeginError> {
+    fn make_room(&self, size: usize, in_page: bool) -> Result<u64, BeginError> {
+        if in_page && size > self.most_in_page {
+            return Err(bad_size(&self.memory, size, true));
+        }
+        let size = size as u64;
         if !self.equipment.guard.alive() {
             return Err(BeginError::Forked);
         }
@@ -298,8 +310,9 @@ impl Producer {
             self.write_lost(lost);
         }
         let position = self.skip_gap(size, in_page);
-        let room = self.limit.get().wrapping_sub(position);
-        self.page_limit.set(position.wrapping_add(room.min(geometry.left_in_granule(position))));
+        // No more than the largest record: then what fits before the limit has a size that can be.
+        let room = self.limit.get().wrapping_sub(position).min(geometry.left_in_granule(position));
+        self.page_limit.set(position.wrapping_add(room.min(MAX_RECORD_SIZE as u64)));
         Ok(position)
     }
 
@@ -368,13 +381,13 @@ impl Producer {
 
     #[inline(always)]
     fn publish(&self) {
-        let (head, published) = (self.head.get(), self.published.get());
-        if head == published || !self.equipment.guard.alive() {
+        if !self.equipment.guard.alive() {
             return;
         }
+        let head = self.head.get();
         self.memory.header().data_head().store(head, Site::HeadStore.order());
-        self.published.set(head);
-        if self.watermark.crossed(head.wrapping_sub(published)) {
+        let bytes = head.wrapping_sub(self.published.replace(head));
+        if self.watermark.crossed(bytes) {
             self.equipment.bell.ring(self.memory.header());
         }
     }
@@ -441,7 +454,12 @@ impl Owner for Producer {
         } else {
             part.pad();
         }
-        self.close(());
+        if self.open.get() == 1 && self.head.get() == self.published.get() {
+            // Given back to the last byte: there is nothing to publish.
+            self.open.set(0);
+        } else {
+            self.close(());
+        }
     }
 }
 

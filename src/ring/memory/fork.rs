@@ -3,10 +3,9 @@
 /// A producer is alive only in the process that made it: a forked child that wrote to shared memory would be a second
 /// producer that knows nothing of the first.
 pub(crate) struct ForkGuard {
+    /// 1, and 0 in a child that was forked since.
     #[cfg(not(perfring_loom))]
     word: &'static crate::sync::AtomicU64,
-    #[cfg(not(perfring_loom))]
-    generation: u64,
 }
 
 #[cfg(not(perfring_loom))]
@@ -15,31 +14,14 @@ mod imp {
     use crate::ring::order::Site;
     use crate::sync::AtomicU64;
     use std::io;
-    use std::sync::OnceLock;
-
-    /// The guard page's one word: 0 in a fresh child, else the generation of the process that last made a guard.
-    fn word() -> io::Result<&'static AtomicU64> {
-        static WORD: OnceLock<usize> = OnceLock::new();
-        let address = match WORD.get() {
-            Some(&address) => address,
-            None => {
-                let page = map_page()?;
-                let address = *WORD.get_or_init(|| page);
-                if address != page {
-                    // SAFETY: `page` was mapped by us just now with this length, and nobody else has its address.
-                    unsafe { libc::munmap(page as *mut libc::c_void, PAGE) };
-                }
-                address
-            }
-        };
-        // SAFETY: `map_page` mapped it page-aligned, readable and writable; it is never unmapped once it is in WORD, and
-        // only ever accessed through this atomic (and wiped by fork, in a process that then has one thread).
-        Ok(unsafe { AtomicU64::from_ptr(address as *mut u64) })
-    }
+    use std::sync::Mutex;
 
     const PAGE: usize = 4096;
 
-    fn map_page() -> io::Result<usize> {
+    /// The page that this process, or the one it was forked from, made last.
+    static WORD: Mutex<Option<&'static AtomicU64>> = Mutex::new(None);
+
+    fn map_page() -> io::Result<&'static AtomicU64> {
         // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no existing memory.
         let page = unsafe {
             libc::mmap(
@@ -61,29 +43,33 @@ mod imp {
             unsafe { libc::munmap(page, PAGE) };
             return Err(error);
         }
-        Ok(page as usize)
+        // SAFETY: mapped page-aligned, readable and writable, and never unmapped from here on; only ever accessed through
+        // this atomic (and wiped by fork, in a process that then has one thread).
+        let word = unsafe { AtomicU64::from_ptr(page.cast()) };
+        word.store(1, Site::ForkWord.order());
+        Ok(word)
     }
 
     impl ForkGuard {
-        /// A guard for this process.
+        /// A guard for this process. A child that makes one gets a page of its own: the wiped one stays as it is, for the
+        /// guards that it inherited.
         ///
         /// # Errors
         /// What mmap or madvise(MADV_WIPEONFORK) say; the latter exists since Linux 4.14.
         pub(crate) fn new() -> io::Result<Self> {
-            let word = word()?;
-            // A child's generation differs from that of every ancestor that still runs, since their ids differ.
-            let own = u64::from(std::process::id());
-            let generation = match word.compare_exchange(0, own, Site::ForkWord.order(), Site::ForkWord.order()) {
-                Ok(_) => own,
-                Err(current) => current,
+            let mut last = WORD.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let word = match *last {
+                Some(word) if word.load(Site::ForkWord.order()) != 0 => word,
+                _ => map_page()?,
             };
-            Ok(Self { word, generation })
+            *last = Some(word);
+            Ok(Self { word })
         }
 
         /// Whether this is still the process that made the guard.
         #[inline(always)]
         pub(crate) fn alive(&self) -> bool {
-            self.word.load(Site::ForkWord.order()) == self.generation
+            self.word.load(Site::ForkWord.order()) != 0
         }
     }
 }

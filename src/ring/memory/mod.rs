@@ -93,8 +93,19 @@ impl Memory {
     #[inline(always)]
     pub(crate) unsafe fn claim(&self, position: u64, len: usize) -> Span<'_> {
         debug_assert!(self.mode == Mode::Lossless && (8..=self.geometry.size()).contains(&(len as u64)));
-        // SAFETY: the offset is below the size and len at most the size, all multiples of 8; exclusiveness is the caller's contract.
-        unsafe { self.data.claim(self.geometry.offset(position), len) }
+        // SAFETY: the data area has the geometry's size; exclusiveness is the caller's contract.
+        unsafe { self.data.claim(position, len) }
+    }
+
+    /// As [`claim`](Self::claim), for bytes that do not wrap at the end of the data area.
+    ///
+    /// # Safety
+    /// As for `claim`, and the bytes do not wrap.
+    #[inline(always)]
+    pub(crate) unsafe fn claim_run(&self, position: u64, len: usize) -> Span<'_> {
+        debug_assert!(self.mode == Mode::Lossless && len >= 8);
+        // SAFETY: as in `claim`; that they do not wrap is the caller's contract.
+        unsafe { self.data.claim_run(position, len) }
     }
 
     /// The header word at `position`, read plainly.

@@ -96,8 +96,15 @@ impl Data {
 
     /// # Safety
     /// None under loom: a violation of the protocol fails the model.
-    pub(crate) unsafe fn claim(&self, offset: usize, len: usize) -> Span<'_> {
-        Span { data: self, offset, len }
+    pub(crate) unsafe fn claim(&self, position: u64, len: usize) -> Span<'_> {
+        Span { data: self, offset: position as usize & (self.size - 1), len }
+    }
+
+    /// # Safety
+    /// As for `claim`.
+    pub(crate) unsafe fn claim_run(&self, position: u64, len: usize) -> Span<'_> {
+        // SAFETY: the same contract.
+        unsafe { self.claim(position, len) }
     }
 
     /// # Safety

@@ -65,15 +65,29 @@ impl Data {
         self.base.as_ptr().wrapping_add(offset)
     }
 
-    /// The `len` bytes from `offset` on, around the end of the area where they reach beyond it.
+    /// The `len` bytes from `position` on, around the end of the area where they reach beyond it.
     ///
     /// # Safety
-    /// `offset < size`, `8 <= len <= size`, all multiples of 8, and nobody else reads or writes those bytes while the span lives.
+    /// `8 <= len <= size`, all multiples of 8, and nobody else reads or writes those bytes while the span lives.
     #[inline(always)]
-    pub(crate) unsafe fn claim(&self, offset: usize, len: usize) -> Span<'_> {
+    pub(crate) unsafe fn claim(&self, position: u64, len: usize) -> Span<'_> {
+        let offset = position as usize & (self.size - 1);
         // SAFETY: offset < size, so the pointer stays in the area.
         let start = unsafe { self.base.add(offset) };
         Span { start, run: len.min(self.size - offset), len, area: self.base, lives: PhantomData }
+    }
+
+    /// As `claim`, for bytes that do not reach beyond the end of the area.
+    ///
+    /// # Safety
+    /// As for `claim`, and `position % size + len <= size`.
+    #[inline(always)]
+    pub(crate) unsafe fn claim_run(&self, position: u64, len: usize) -> Span<'_> {
+        let offset = position as usize & (self.size - 1);
+        debug_assert!(offset + len <= self.size);
+        // SAFETY: offset < size, so the pointer stays in the area.
+        let start = unsafe { self.base.add(offset) };
+        Span { start, run: len, len, area: self.base, lives: PhantomData }
     }
 
     /// # Safety
