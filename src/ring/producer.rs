@@ -164,6 +164,9 @@ pub struct Producer {
     /// Where a record in page that starts at the head must end at the latest: the end of the head's granule, or `limit`.
     /// Where it is behind the head, or at it, that has to be found out.
     page_limit: Cell<u64>,
+    /// The same for a record that may cross granules: the end of the data area, or `limit`; never beyond the head in a
+    /// confined ring, which has no such records.
+    run_limit: Cell<u64>,
     /// Reservations handed out and not closed.
     open: Cell<u64>,
     /// Records lost and not yet reported by a record.
@@ -186,6 +189,7 @@ impl Producer {
             published: Cell::new(head),
             limit: Cell::new(head),
             page_limit: Cell::new(head),
+            run_limit: Cell::new(head),
             open: Cell::new(0),
             lost_pending: Cell::new(0),
             lost_total: Cell::new(lost_total),
@@ -219,13 +223,19 @@ impl Producer {
     /// As [`begin_forward_in_page`](Self::begin_forward_in_page), and [`BeginError::Confined`] on a confined ring.
     #[inline(always)]
     pub fn begin_forward(&self, size: usize) -> Result<SplitReservation<'_, Self>, BeginError> {
-        if size.wrapping_sub(1) >= self.most || !size.is_multiple_of(8) {
+        if !size.is_multiple_of(8) || size == 0 {
             return Err(bad_size(&self.memory, size, false));
         }
-        let fits = self.has_room(&self.limit, size);
+        let fits = self.has_room(&self.run_limit, size);
         let position = if fits { self.head.get() } else { self.make_room(size, false)? };
         self.open_at(position, size);
-        Ok(SplitReservation { open: self.opened(self.claim(position, size), position, size) })
+        let span = if fits {
+            // SAFETY: as in `claim`; it ends before `run_limit`, so at the latest where the data area does.
+            unsafe { self.memory.claim_run(position, size) }
+        } else {
+            self.claim(position, size)
+        };
+        Ok(SplitReservation { open: self.opened(span, position, size) })
     }
 
     /// Whether a record can be reserved at the head without further ado. A limit behind the head is no room.
@@ -237,7 +247,13 @@ impl Producer {
     /// Moves the head otherwise than by a reservation that had room: the next one in page looks anew where its page ends.
     fn move_head(&self, head: u64) {
         self.head.set(head);
-        self.page_limit.set(head);
+        self.look_anew();
+    }
+
+    /// Sends the next reservation through `make_room`.
+    fn look_anew(&self) {
+        self.page_limit.set(self.head.get());
+        self.run_limit.set(self.head.get());
     }
 
     /// Counts a reservation of `size` bytes at `position`, where room was seen to.
@@ -290,8 +306,8 @@ impl Producer {
     #[cold]
     #[inline(never)]
     fn make_room(&self, size: usize, in_page: bool) -> Result<u64, BeginError> {
-        if in_page && size > self.most_in_page {
-            return Err(bad_size(&self.memory, size, true));
+        if size > if in_page { self.most_in_page } else { self.most } {
+            return Err(bad_size(&self.memory, size, in_page));
         }
         let size = size as u64;
         if !self.equipment.guard.alive() {
@@ -310,9 +326,13 @@ impl Producer {
             self.write_lost(lost);
         }
         let position = self.skip_gap(size, in_page);
-        // No more than the largest record: then what fits before the limit has a size that can be.
-        let room = self.limit.get().wrapping_sub(position).min(geometry.left_in_granule(position));
-        self.page_limit.set(position.wrapping_add(room.min(MAX_RECORD_SIZE as u64)));
+        // No more than the largest record: then what fits before these has a size that can be.
+        let room = self.limit.get().wrapping_sub(position).min(MAX_RECORD_SIZE as u64);
+        self.page_limit.set(position.wrapping_add(room.min(geometry.left_in_granule(position))));
+        if !geometry.confined() {
+            let to_end = geometry.size() - geometry.offset(position) as u64;
+            self.run_limit.set(position.wrapping_add(room.min(to_end)));
+        }
         Ok(position)
     }
 
@@ -338,8 +358,7 @@ impl Producer {
         if self.equipment.lost.is_some() {
             self.lost_pending.set(self.lost_pending.get() + 1);
             // The next record takes the way on which the count is reported.
-            self.limit.set(self.head.get());
-            self.page_limit.set(self.head.get());
+            self.look_anew();
         }
         self.lost_total.set(self.lost_total.get() + 1);
         self.memory.header().lost_total().store(self.lost_total.get(), Site::Lost.order());

@@ -103,9 +103,6 @@ impl SharedProducer {
     /// As [`Producer::begin_forward_in_page`](super::Producer::begin_forward_in_page).
     #[inline]
     pub fn begin_forward_in_page(&self, size: usize) -> Result<Reservation<'_, Self>, BeginError> {
-        if size.wrapping_sub(1) >= self.inner.most_in_page || !size.is_multiple_of(8) {
-            return Err(bad_size(&self.inner.memory, size, true));
-        }
         Ok(Reservation { open: self.begin(size, true)? })
     }
 
@@ -115,39 +112,20 @@ impl SharedProducer {
     /// As [`Producer::begin_forward`](super::Producer::begin_forward).
     #[inline]
     pub fn begin_forward(&self, size: usize) -> Result<SplitReservation<'_, Self>, BeginError> {
-        if size.wrapping_sub(1) >= self.inner.most || !size.is_multiple_of(8) {
-            return Err(bad_size(&self.inner.memory, size, false));
-        }
         Ok(SplitReservation { open: self.begin(size, false)? })
     }
 
     #[inline]
     fn begin(&self, size: usize, in_page: bool) -> Result<Open<'_, Self>, BeginError> {
         let inner = &*self.inner;
-        if !inner.equipment.guard.alive() {
-            return Err(BeginError::Forked);
+        let most = if in_page { inner.most_in_page } else { inner.most };
+        if size.wrapping_sub(1) >= most || !size.is_multiple_of(8) {
+            return Err(bad_size(&inner.memory, size, in_page));
         }
-        let pending = inner.take_pending();
-        let lost = inner.equipment.lost.as_ref().filter(|_| pending != 0);
-        let (claim, plan) = match inner.reserve(size as u64, in_page, lost) {
-            Ok(claimed) => claimed,
-            Err(error) => {
-                inner.count_lost(pending);
-                return Err(error);
-            }
+        let (claim, position) = match inner.reserve_plain(size as u64, in_page) {
+            Some(start) => (Claim { start, len: size as u64 }, start),
+            None => inner.reserve_with(size as u64, in_page)?,
         };
-        let mut at = claim.start;
-        match (lost, plan.lost) {
-            (Some(lost), Some(lost_at)) => {
-                at = inner.fill_gap(at, claim.start.wrapping_add(lost_at));
-                let mut span = inner.claim(at, lost.size());
-                lost.fill(pending, |at, bytes| span.put(at, bytes));
-                at = at.wrapping_add(lost.size() as u64);
-            }
-            _ if pending != 0 => inner.put_back(pending),
-            _ => {}
-        }
-        let position = inner.fill_gap(at, claim.start.wrapping_add(plan.record));
         let span = inner.claim(position, size);
         Ok(Open::new(self, claim, span, position))
     }
@@ -212,14 +190,69 @@ impl Inner {
         position >> self.geometry().size().trailing_zeros()
     }
 
-    /// Claims room for a record of `size` bytes and what goes before it.
+    /// Claims `size` bytes for a record that nothing goes before. `None`: something does, or there is no room, or somebody
+    /// else was faster.
     #[inline(always)]
+    fn reserve_plain(&self, size: u64, in_page: bool) -> Option<u64> {
+        let geometry = self.geometry();
+        let (tail, published) = self.tail_and_published();
+        let start = sync::peek(&self.reserved, Site::ReservedLoad.order());
+        let plain = published.wrapping_sub(tail) <= geometry.size()
+            && tail.is_multiple_of(8)
+            && start.wrapping_sub(tail).wrapping_add(size) <= geometry.capacity()
+            && !(in_page && geometry.gap(start, size) != 0)
+            && self.lost_pending.load(Site::Lost.order()) == 0
+            && self.equipment.guard.alive();
+        (plain && self.claim_from(start, size)).then_some(start)
+    }
+
+    /// `data_tail` and `published`, in this order: `published` and `reserved` are then at least what they were when this
+    /// tail was stored.
+    #[inline(always)]
+    fn tail_and_published(&self) -> (u64, u64) {
+        let tail = self.memory.header().data_tail().load(Site::TailLoad.order());
+        (tail, sync::peek(self.published(), Site::PublishedLoad.order()))
+    }
+
+    /// Claims `len` bytes from `start` on, if that is where the next claim starts.
+    #[inline(always)]
+    fn claim_from(&self, start: u64, len: u64) -> bool {
+        let order = Site::ReservedLoad.order();
+        if self.reserved.compare_exchange(start, start.wrapping_add(len), order, order).is_err() {
+            return false;
+        }
+        self.slot(start).store(slot::encode(self.lap(start), len, false), Site::SlotOpen.order());
+        true
+    }
+
+    /// Claims room for a record of `size` bytes and what goes before it, which it writes. Gives the record's position, too.
+    #[cold]
+    #[inline(never)]
+    fn reserve_with(&self, size: u64, in_page: bool) -> Result<(Claim, u64), BeginError> {
+        if !self.equipment.guard.alive() {
+            return Err(BeginError::Forked);
+        }
+        let pending = self.take_pending();
+        let lost = self.equipment.lost.as_ref().filter(|_| pending != 0);
+        let (claim, plan) = self.reserve(size, in_page, lost).inspect_err(|_| self.count_lost(pending))?;
+        let mut at = claim.start;
+        match (lost, plan.lost) {
+            (Some(lost), Some(lost_at)) => {
+                at = self.fill_gap(at, claim.start.wrapping_add(lost_at));
+                let mut span = self.claim(at, lost.size());
+                lost.fill(pending, |at, bytes| span.put(at, bytes));
+                at = at.wrapping_add(lost.size() as u64);
+            }
+            _ if pending != 0 => self.put_back(pending),
+            _ => {}
+        }
+        Ok((claim, self.fill_gap(at, claim.start.wrapping_add(plan.record))))
+    }
+
     fn reserve(&self, size: u64, in_page: bool, lost: Option<&LostRecord>) -> Result<(Claim, Plan), BeginError> {
         let geometry = self.geometry();
         loop {
-            // In this order: `published` and `reserved` are then at least what they were when this tail was stored.
-            let tail = self.memory.header().data_tail().load(Site::TailLoad.order());
-            let published = sync::peek(self.published(), Site::PublishedLoad.order());
+            let (tail, published) = self.tail_and_published();
             if published.wrapping_sub(tail) > geometry.size() || !tail.is_multiple_of(8) {
                 return Err(BeginError::CorruptTail { tail, head: published });
             }
@@ -229,10 +262,7 @@ impl Inner {
             if plan.total > free {
                 return Err(BeginError::Full { needed: plan.total, free });
             }
-            let order = Site::ReservedLoad.order();
-            if self.reserved.compare_exchange(start, start.wrapping_add(plan.total), order, order).is_ok() {
-                let open = slot::encode(self.lap(start), plan.total, false);
-                self.slot(start).store(open, Site::SlotOpen.order());
+            if self.claim_from(start, plan.total) {
                 return Ok((Claim { start, len: plan.total }, plan));
             }
         }
