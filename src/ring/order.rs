@@ -45,8 +45,6 @@ crate::sync::order_table! {
         PublishedLoad = Relaxed, "`SharedProducer`: load `published` to judge `data_tail`", pair "-", models "shared_reclaim";
         /// Only guides the compare-exchange that raises it.
         HeadPeek = Relaxed, "`SharedProducer`: load `data_head` before raising it", pair "-", models "shared";
-        /// Says where an open reservation stands, for diagnosis.
-        SlotOpen = Relaxed, "`SharedProducer`: store an open slot", pair "-", models "shared";
         /// Diagnosis.
         SlotPeek = Relaxed, "`SharedProducer`: load slots for diagnosis", pair "-", models "-";
         /// Ordered by `ReservedFence`.

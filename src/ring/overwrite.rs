@@ -265,7 +265,7 @@ impl OverwriteProducer {
         while position != end {
             let header = RecordHeader::from_word(self.words().load(position));
             if header.type_ == RECORD_OPEN {
-                found.push(OpenReservation { position, size: Some(usize::from(header.size)) });
+                found.push(OpenReservation { position, size: usize::from(header.size) });
             }
             position = match header.size {
                 0 => self.memory.geometry().next_granule(position),

@@ -81,8 +81,8 @@ impl Plan {
 pub struct OpenReservation {
     /// Where its record lies.
     pub position: u64,
-    /// Bytes reserved, header included; `None` when the reserving thread has not said so yet.
-    pub size: Option<usize>,
+    /// Bytes reserved, header included.
+    pub size: usize,
 }
 
 /// Counts when to ring the bell.
@@ -126,7 +126,7 @@ impl Watermark {
 /// The one producer of a lossless ring, for one thread at a time.
 ///
 /// It has no locked instruction on its path. Reservations may be nested: while one is open, more can be opened and closed
-/// in any order, and all of them are published when the last open one closes.
+/// in any order; what is closed is published as soon as everything reserved before it is closed, too.
 ///
 /// It is `Send` and not `Sync`, and not for signal handlers: use [`SharedProducer`](super::SharedProducer) for both. In a
 /// forked child it is dead: `begin_*` gives [`BeginError::Forked`], and what was open stays the parent's to close.
@@ -393,17 +393,29 @@ impl Producer {
         }
         self.write_lost(lost);
         if self.open.get() == 0 {
-            self.publish();
+            self.publish_to(self.head.get());
         }
         Ok(())
     }
 
+    /// Publishes what is closed before the oldest reservation that is open.
+    #[cold]
+    #[inline(never)]
+    fn publish_closed(&self) {
+        let published = self.published.get();
+        let closed = self.headers().find(|(_, header)| header.type_ == RECORD_OPEN);
+        let to = closed.map_or(published, |(position, _)| position);
+        if to != published {
+            self.publish_to(to);
+        }
+    }
+
+    /// Publishes everything before `head`.
     #[inline(always)]
-    fn publish(&self) {
+    fn publish_to(&self, head: u64) {
         if !self.equipment.guard.alive() {
             return;
         }
-        let head = self.head.get();
         self.memory.header().data_head().store(head, Site::HeadStore.order());
         let bytes = head.wrapping_sub(self.published.replace(head));
         if self.watermark.crossed(bytes) {
@@ -430,23 +442,29 @@ impl Producer {
 
     /// The reservations that are open now, oldest first: when the ring does not move, the leaked one is among them.
     pub fn open_reservations(&self) -> Vec<OpenReservation> {
+        let open = self.headers().filter(|(_, header)| header.type_ == RECORD_OPEN);
+        open.map(|(position, header)| OpenReservation { position, size: usize::from(header.size) }).collect()
+    }
+
+    /// The headers of what is reserved and not published, with their positions; a header of zeros is a gap.
+    fn headers(&self) -> impl Iterator<Item = (u64, RecordHeader)> {
         let geometry = self.memory.geometry();
-        let mut found = Vec::new();
-        let mut position = self.published.get();
-        while position != self.head.get() {
+        let mut next = self.published.get();
+        std::iter::from_fn(move || {
+            let position = next;
+            if position == self.head.get() {
+                return None;
+            }
             // SAFETY: lossless, and the word is a header: [published, head) holds records, gaps and nothing else, as
-            // `begin`, `skip_gap` and `write_lost` made them. Only this thread writes headers (spans are lent from behind
+            // `opened`, `fill_gap` and `write_lost` made them. Only this thread writes headers (spans are lent from behind
             // the header on), and this thread is here.
             let header = RecordHeader::from_word(unsafe { self.memory.read_header(position) });
-            if header.type_ == RECORD_OPEN {
-                found.push(OpenReservation { position, size: Some(usize::from(header.size)) });
-            }
-            position = match usize::from(header.size) {
+            next = match header.size {
                 0 => geometry.next_granule(position),
-                size => position.wrapping_add(size as u64),
+                size => position.wrapping_add(u64::from(size)),
             };
-        }
-        found
+            Some((position, header))
+        })
     }
 }
 
@@ -460,7 +478,9 @@ impl Owner for Producer {
         let open = self.open.get() - 1;
         self.open.set(open);
         if open == 0 {
-            self.publish();
+            self.publish_to(self.head.get());
+        } else {
+            self.publish_closed();
         }
     }
 

@@ -47,28 +47,26 @@ struct Inner {
     reserved: CachePadded<AtomicU64>,
     /// Everything before it is closed: used where the header page is not ours alone.
     published: CachePadded<AtomicU64>,
-    /// A word for every 8 bytes of the ring: the claim that starts there, see [`slot`].
+    /// A word for every 8 bytes of the ring: the closed claim that starts there, see [`slot`]. Written only by who cannot
+    /// publish at once.
     slots: Box<[AtomicU64]>,
     lost_pending: CachePadded<AtomicU64>,
     /// Bytes or claims published, for the watermark.
     wake_count: AtomicU64,
 }
 
-/// A slot holds the lap of its claim (47 bits), its length in words (16 bits), and whether it is closed.
+/// A slot holds the lap of a closed claim (48 bits) and its length in words (16 bits, not 0).
 mod slot {
-    pub(super) const LAP_SHIFT: u32 = 17;
+    const LAP_SHIFT: u32 = 16;
 
-    pub(super) fn encode(lap: u64, len: u64, closed: bool) -> u64 {
-        lap << LAP_SHIFT | (len / 8) << 1 | u64::from(closed)
+    pub(super) fn encode(lap: u64, len: u64) -> u64 {
+        lap << LAP_SHIFT | len / 8
     }
-    pub(super) fn is_of_lap(slot: u64, lap: u64) -> bool {
-        slot >> LAP_SHIFT == lap << LAP_SHIFT >> LAP_SHIFT
-    }
-    pub(super) fn len(slot: u64) -> u64 {
-        (slot >> 1 & 0xffff) * 8
-    }
-    pub(super) fn closed(slot: u64) -> bool {
-        slot & 1 != 0
+
+    /// The length of the claim, if it is of this lap.
+    pub(super) fn len(slot: u64, lap: u64) -> Option<u64> {
+        let words = slot & ((1 << LAP_SHIFT) - 1);
+        (words != 0 && slot >> LAP_SHIFT == lap << LAP_SHIFT >> LAP_SHIFT).then_some(words * 8)
     }
 }
 
@@ -147,24 +145,26 @@ impl SharedProducer {
         self.inner.lost_pending.load(Site::Lost.order())
     }
 
-    /// The reservations that are open, oldest first, as far as can be told while others go on: when the ring does not
-    /// move, the leaked one is the first. Position and size are those of the claim, which may start with a gap.
+    /// Where reservations are open, oldest first, as far as can be told while others go on: when the ring does not move,
+    /// the leaked one is the first. A range may be more than one of them, and starts with the gap before its record.
     pub fn open_reservations(&self) -> Vec<OpenReservation> {
         let inner = &*self.inner;
         let end = inner.reserved.load(Site::ReservedLoad.order());
         let mut position = inner.published().load(Site::PublishedLoad.order());
-        let mut found = Vec::new();
-        while before(position, end) {
-            let slot = inner.slot(position).load(Site::SlotPeek.order());
-            if !slot::is_of_lap(slot, inner.lap(position)) || slot::len(slot) == 0 {
-                // Claimed, and its owner has not said how long it is; or published meanwhile.
-                found.push(OpenReservation { position, size: None });
+        let mut found: Vec<OpenReservation> = Vec::new();
+        // Not more steps than there are words, should the ring move on meanwhile.
+        for _ in 0..inner.slots.len() {
+            if !before(position, end) {
                 break;
             }
-            if !slot::closed(slot) {
-                found.push(OpenReservation { position, size: Some(slot::len(slot) as usize) });
+            let closed = slot::len(inner.slot(position).load(Site::SlotPeek.order()), inner.lap(position));
+            let step = closed.unwrap_or(8);
+            match (closed, found.last_mut()) {
+                (Some(_), _) => {}
+                (None, Some(last)) if last.position.wrapping_add(last.size as u64) == position => last.size += 8,
+                (None, _) => found.push(OpenReservation { position, size: 8 }),
             }
-            position = position.wrapping_add(slot::len(slot));
+            position = position.wrapping_add(step);
         }
         found
     }
@@ -218,11 +218,7 @@ impl Inner {
     #[inline(always)]
     fn claim_from(&self, start: u64, len: u64) -> bool {
         let order = Site::ReservedLoad.order();
-        if self.reserved.compare_exchange(start, start.wrapping_add(len), order, order).is_err() {
-            return false;
-        }
-        self.slot(start).store(slot::encode(self.lap(start), len, false), Site::SlotOpen.order());
-        true
+        self.reserved.compare_exchange(start, start.wrapping_add(len), order, order).is_ok()
     }
 
     /// Claims room for a record of `size` bytes and what goes before it, which it writes. Gives the record's position, too.
@@ -320,8 +316,7 @@ impl Inner {
     /// The length of the claim that starts at `position`, when it is closed.
     #[inline(always)]
     fn closed_len(&self, position: u64) -> Option<u64> {
-        let slot = self.slot(position).load(Site::SlotLoad.order());
-        (slot::closed(slot) && slot::is_of_lap(slot, self.lap(position))).then(|| slot::len(slot))
+        slot::len(self.slot(position).load(Site::SlotLoad.order()), self.lap(position))
     }
 
     /// Publishes `claim`, or leaves it to whoever closes what is before it.
@@ -339,12 +334,16 @@ impl Inner {
                 claim.start.wrapping_add(claim.len)
             }
             Err(_) => {
-                let closed = slot::encode(self.lap(claim.start), claim.len, true);
+                let closed = slot::encode(self.lap(claim.start), claim.len);
                 self.slot(claim.start).store(closed, Site::SlotStore.order());
                 published.fetch_add(0, Site::PublishedVisit.order())
             }
         };
-        while let Some(len) = self.closed_len(at) {
+        // Where nothing is claimed behind, nothing is closed there: a claim that was closed before this thread advanced, or
+        // visited, `published` is seen in `reserved`, too; one that is closed later is its owner's to publish.
+        while sync::peek(&self.reserved, Site::ReservedLoad.order()) != at
+            && let Some(len) = self.closed_len(at)
+        {
             at = match advance(at, len) {
                 Ok(_) => {
                     (bytes, claims) = (bytes + len, claims + 1);
