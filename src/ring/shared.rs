@@ -101,7 +101,11 @@ impl SharedProducer {
     /// As [`Producer::begin_forward_in_page`](super::Producer::begin_forward_in_page).
     #[inline]
     pub fn begin_forward_in_page(&self, size: usize) -> Result<Reservation<'_, Self>, BeginError> {
-        Ok(Reservation { open: self.begin(size, true)? })
+        let (claim, position) = self.begin(size, true)?;
+        // SAFETY: as in `Inner::claim`; the record lies in one granule, and the area has a whole number of granules, so it
+        // does not wrap.
+        let span = unsafe { self.inner.memory.claim_run(position, size) };
+        Ok(Reservation { open: Open::new(self, claim, span, position) })
     }
 
     /// Reserves a record of `size` bytes, header included, that may cross granules and wrap at the end of the ring.
@@ -110,22 +114,22 @@ impl SharedProducer {
     /// As [`Producer::begin_forward`](super::Producer::begin_forward).
     #[inline]
     pub fn begin_forward(&self, size: usize) -> Result<SplitReservation<'_, Self>, BeginError> {
-        Ok(SplitReservation { open: self.begin(size, false)? })
+        let (claim, position) = self.begin(size, false)?;
+        Ok(SplitReservation { open: Open::new(self, claim, self.inner.claim(position, size), position) })
     }
 
-    #[inline]
-    fn begin(&self, size: usize, in_page: bool) -> Result<Open<'_, Self>, BeginError> {
+    /// Claims a record of `size` bytes and writes what goes before it; gives the record's position, too.
+    #[inline(always)]
+    fn begin(&self, size: usize, in_page: bool) -> Result<(Claim, u64), BeginError> {
         let inner = &*self.inner;
         let most = if in_page { inner.most_in_page } else { inner.most };
         if size.wrapping_sub(1) >= most || !size.is_multiple_of(8) {
             return Err(bad_size(&inner.memory, size, in_page));
         }
-        let (claim, position) = match inner.reserve_plain(size as u64, in_page) {
-            Some(start) => (Claim { start, len: size as u64 }, start),
-            None => inner.reserve_with(size as u64, in_page)?,
-        };
-        let span = inner.claim(position, size);
-        Ok(Open::new(self, claim, span, position))
+        match inner.reserve_plain(size as u64, in_page) {
+            Some(start) => Ok((Claim { start, len: size as u64 }, start)),
+            None => inner.reserve_with(size as u64, in_page),
+        }
     }
 
     /// Wakes the consumer if it sleeps, whatever the watermark says.
