@@ -15,8 +15,8 @@ pub fn role() -> Option<Vec<String>> {
     Some(std::env::var(ROLE).ok()?.split('\n').map(str::to_owned).collect())
 }
 
-/// Runs the test `entry` of this binary in a process of its own, with this role. It runs on that process' main thread,
-/// which is its only one.
+/// Runs the test `entry` of this binary in a process of its own, with this role. There its thread is the only one that
+/// runs.
 pub fn start(entry: &str, role: &[&str]) -> Process {
     let child = Command::new(std::env::current_exe().expect("the path of this binary"))
         .args([entry, "--exact", "--nocapture", "--test-threads=1"])
