@@ -71,8 +71,10 @@ mod imp {
         /// What mmap or madvise(MADV_WIPEONFORK) say; the latter exists since Linux 4.14.
         pub(crate) fn new() -> io::Result<Self> {
             let word = word()?;
-            // A child's generation differs from that of every ancestor that still runs, since their ids differ.
-            let own = u64::from(std::process::id());
+            // Not the process id: that of a child may be its parent's, in pid namespaces, or that of an ancestor which has
+            // ended. A child counts on from where its parent was, so it is past every generation that it has inherited.
+            static GENERATIONS: AtomicU64 = AtomicU64::new(0);
+            let own = GENERATIONS.fetch_add(1, Site::ForkWord.order()) + 1;
             let generation = match word.compare_exchange(0, own, Site::ForkWord.order(), Site::ForkWord.order()) {
                 Ok(_) => own,
                 Err(current) => current,
