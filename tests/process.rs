@@ -165,6 +165,34 @@ forks! {
     }
 }
 
+forks! {
+    /// Where every process has the id 1, as first processes of containers do.
+    fn a_fork_of_the_same_id_has_no_producer() {
+        let new_ids = || {
+            // SAFETY: takes flags only; from here on children of this process are in a namespace of their own.
+            unsafe { libc::unshare(libc::CLONE_NEWPID) == 0 }
+        };
+        if !new_ids() {
+            eprintln!("SKIPPED: no new pid namespace: {}", std::io::Error::last_os_error());
+            return;
+        }
+        assert!(fork(|| {
+            assert_eq!(std::process::id(), 1);
+            let before = Ring::confined(4).private().unwrap();
+            let parents = before.producer().unwrap();
+            assert!(new_ids());
+            assert!(fork(|| {
+                assert_eq!(std::process::id(), 1);
+                let ring = Ring::confined(4).private().unwrap();
+                let producer = ring.producer().unwrap();
+                assert_eq!(parents.begin_forward_in_page(48).err(), Some(BeginError::Forked));
+                write!(producer, 1);
+            }));
+            write!(parents, 2);
+        }));
+    }
+}
+
 /// The other process of the tests that follow: what it does stands in its role.
 #[test]
 fn other() {
