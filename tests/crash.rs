@@ -254,21 +254,26 @@ impl Worker<'_> {
                 }
                 self.park(&mut held, &begin);
             }
+            // Whatever is open now is what many of the kills find.
+            if self.rng.below(64) == 0 {
+                self.pause();
+            }
             let full = match held.len() {
                 DEPTH => true,
                 _ => self.rng.below(4) == 0 && self.open(&mut held, &begin).is_err(),
             };
             match held.is_empty() {
-                // Some kills shall find nothing open, too.
-                true if full || self.rng.below(16) == 0 => {
-                    assert!(Instant::now() < self.deadline);
-                    std::thread::sleep(Duration::from_micros(50));
-                }
+                true if full => self.pause(),
                 true => {}
                 false if full || self.rng.below(3) == 0 => self.close(&mut held, false),
                 false => {}
             }
         }
+    }
+
+    fn pause(&self) {
+        assert!(Instant::now() < self.deadline);
+        std::thread::sleep(Duration::from_micros(50));
     }
 
     fn open<R: Open>(
@@ -329,13 +334,12 @@ impl Worker<'_> {
     /// Holds one open reservation in front of a committed record and one behind it, until the kill.
     fn park<R: Open>(&mut self, held: &mut Vec<(R, usize)>, begin: impl Fn(usize) -> Result<R, BeginError>) {
         while held.len() < 3 {
-            assert!(Instant::now() < self.deadline);
             if self.open(held, &begin).is_err() {
                 // What is held keeps the other threads' records from being read, so there will be no room.
                 while !held.is_empty() {
                     self.close(held, true);
                 }
-                std::thread::sleep(Duration::from_micros(50));
+                self.pause();
             }
         }
         let (record, at) = held.remove(1);
