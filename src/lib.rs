@@ -5,5 +5,6 @@
 
 #[cfg(all(feature = "kernel", not(perfring_loom)))]
 pub mod kernel;
+pub mod merge;
 pub mod ring;
 mod sync;

@@ -26,6 +26,13 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
+    /// A record that lies somewhere else than in a ring: `None` unless `bytes` are as many as `header` says, at least 8.
+    #[inline]
+    pub fn new(header: RecordHeader, bytes: &'a [u8], position: u64) -> Option<Self> {
+        let sound = usize::from(header.size) == bytes.len() && bytes.len() >= HEADER_SIZE;
+        sound.then_some(Self { bytes, header, position })
+    }
+
     /// The record's header.
     #[inline]
     pub fn header(&self) -> RecordHeader {
@@ -580,6 +587,17 @@ impl Drain<'_> {
     #[allow(clippy::should_implement_trait)]
     #[inline]
     pub fn next(&mut self) -> Option<Result<Record<'_>, ReadError>> {
+        self.step(true)
+    }
+
+    /// What [`next`](Self::next) would give. A record stays the next one, for a later drain, too; a defect is given once.
+    #[inline]
+    pub fn peek(&mut self) -> Option<Result<Record<'_>, ReadError>> {
+        self.step(false)
+    }
+
+    #[inline(always)]
+    fn step(&mut self, take: bool) -> Option<Result<Record<'_>, ReadError>> {
         if let Some(error) = self.failed.take() {
             return Some(Err(error));
         }
@@ -588,6 +606,9 @@ impl Drain<'_> {
         };
         match step {
             Ok((position, header)) => {
+                if !take {
+                    self.consumer.position = position;
+                }
                 let bytes = self.consumer.bytes(position, usize::from(header.size));
                 Some(Ok(Record { bytes, header, position }))
             }
