@@ -376,7 +376,7 @@ fn writer() {
         post,
         thread,
         rng: Rng::new(seed + thread as u64),
-        nest: kind != Kind::Shared,
+        nest: false,
         park_after: (park == "park" && thread == 0).then_some(500),
         deadline: Instant::now() + reexec::PATIENCE,
     };

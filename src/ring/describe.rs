@@ -36,6 +36,8 @@ pub struct Description {
     pub producer_pid: u32,
     /// When that process started, in clock ticks since boot: tells it from a later one of the same id.
     pub producer_start: u64,
+    /// The pid namespace (its inode number) in which that id is the process's; 0 where it did not say.
+    pub producer_pid_namespace: u64,
     /// The events that records in the ring belong to.
     pub attrs: Vec<AttrEntry>,
     /// `data_head` when the description was read.
@@ -132,6 +134,7 @@ impl Description {
             padding,
             producer_pid: page.u32(at::PRODUCER_PID),
             producer_start: page.u64(at::PRODUCER_START),
+            producer_pid_namespace: page.u64(at::PRODUCER_PID_NAMESPACE),
             attrs,
             data_head,
             data_tail,
@@ -139,6 +142,15 @@ impl Description {
             reserved: page.u64(at::RESERVED),
             closed: page.u32(at::CLOSED) != 0,
         })
+    }
+
+    /// Says that this process writes the ring.
+    #[cfg(not(perfring_loom))]
+    pub(crate) fn set_writer(&mut self) -> std::io::Result<()> {
+        self.producer_pid = std::process::id();
+        self.producer_start = super::sys::start_time(self.producer_pid)?;
+        self.producer_pid_namespace = super::sys::pid_namespace()?;
+        Ok(())
     }
 
     /// The header area that says this: a multiple of `page_size` bytes, which becomes `data_offset`.
@@ -164,6 +176,7 @@ impl Description {
         put(at::PADDING, &self.padding.number().to_ne_bytes());
         put(at::PRODUCER_PID, &self.producer_pid.to_ne_bytes());
         put(at::PRODUCER_START, &self.producer_start.to_ne_bytes());
+        put(at::PRODUCER_PID_NAMESPACE, &self.producer_pid_namespace.to_ne_bytes());
         put(at::ATTRS_OFFSET, &(offset as u64).to_ne_bytes());
         put(at::ATTRS_SIZE, &(attrs.len() as u64).to_ne_bytes());
         put(at::LOST_TOTAL, &self.lost_total.to_ne_bytes());

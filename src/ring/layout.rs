@@ -37,6 +37,7 @@ pub(crate) mod describe {
     pub(crate) const PRODUCER_START: usize = 1192;
     pub(crate) const ATTRS_OFFSET: usize = 1200;
     pub(crate) const ATTRS_SIZE: usize = 1208;
+    pub(crate) const PRODUCER_PID_NAMESPACE: usize = 1216;
     pub(crate) const LOST_TOTAL: usize = 1280;
     pub(crate) const CLOSED: usize = 1288;
     pub(crate) const RESERVED: usize = 1344;

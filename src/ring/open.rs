@@ -101,9 +101,8 @@ impl Builder {
         if attrs > max {
             return Err(SetupError::AttrsTooLarge { size: attrs, max });
         }
-        let pid = std::process::id();
-        let producer_start = sys::start_time(pid).map_err(doing("read this process's start time in /proc"))?;
-        let mut description = Description { producer_pid: pid, producer_start, ..self.describe(geometry) };
+        let mut description = self.describe(geometry);
+        description.set_writer().map_err(doing("read what /proc says of this process"))?;
         let header = description.header_area(page_size);
         description.data_offset = header.len() as u64;
         Ok((geometry, description, header))
@@ -231,13 +230,12 @@ impl Ring {
         if !description.data_offset.is_multiple_of(page_size) {
             return Err(AttachError::DataOffset { found: description.data_offset }.into());
         }
-        description.producer_pid = std::process::id();
-        description.producer_start =
-            sys::start_time(description.producer_pid).map_err(doing("read this process's start time in /proc"))?;
+        description.set_writer().map_err(doing("read what /proc says of this process"))?;
         description.closed = false;
         let write = |at: usize, bytes: &[u8]| {
             lock.file().write_all_at(bytes, at as u64).map_err(doing("write the ring file's header"))
         };
+        write(at::PRODUCER_PID_NAMESPACE, &description.producer_pid_namespace.to_ne_bytes())?;
         write(at::PRODUCER_START, &description.producer_start.to_ne_bytes())?;
         write(at::PRODUCER_PID, &description.producer_pid.to_ne_bytes())?;
         write(at::CLOSED, &0u32.to_ne_bytes())?;
@@ -331,10 +329,7 @@ impl Consumer {
 
     fn of_description(source: Source, description: Description, geometry: Geometry, alarm: Alarm) -> Self {
         let (mode, position) = (description.mode, description.data_tail);
-        let writer = match description.producer_pid {
-            own if own == std::process::id() => Writer::Unknown,
-            pid => Writer::find(pid, description.producer_start),
-        };
+        let writer = Writer::find(&description);
         let mut consumer = Self::new(source, geometry, mode, position, alarm, Some(description));
         consumer.set_writer(writer);
         consumer

@@ -228,8 +228,9 @@ impl OverwriteProducer {
         }
         let open = self.open.get() - 1;
         self.open.set(open);
-        let (head, published) = (self.head.get(), self.published.get());
-        if open != 0 || head == published || !self.equipment.guard.alive() {
+        let head = if open == 0 { self.head.get() } else { self.closed_head() };
+        let published = self.published.get();
+        if head == published || !self.equipment.guard.alive() {
             return;
         }
         self.memory.header().data_head().store(head, Site::HeadStore.order());
@@ -237,6 +238,17 @@ impl OverwriteProducer {
         let bytes = if self.backward() { published.wrapping_sub(head) } else { head.wrapping_sub(published) };
         if self.watermark.crossed(bytes) {
             self.equipment.bell.ring(self.memory.header());
+        }
+    }
+
+    /// The head up to which everything is closed: where the oldest open reservation starts, in the ring's direction.
+    fn closed_head(&self) -> u64 {
+        let mut open = self.open_records();
+        if self.backward() {
+            let oldest = open.last();
+            oldest.map_or(self.head.get(), |(position, size)| position.wrapping_add(size as u64))
+        } else {
+            open.next().map_or(self.head.get(), |(position, _)| position)
         }
     }
 
@@ -259,20 +271,27 @@ impl OverwriteProducer {
 
     /// The reservations that are open now, in the order of their positions.
     pub fn open_reservations(&self) -> Vec<OpenReservation> {
+        self.open_records().map(|(position, size)| OpenReservation { position, size }).collect()
+    }
+
+    /// Position and size of the reservations that are open now, in the order of their positions.
+    fn open_records(&self) -> impl Iterator<Item = (u64, usize)> {
         let (published, head) = (self.published.get(), self.head.get());
-        let (mut position, end) = if self.backward() { (head, published) } else { (published, head) };
-        let mut found = Vec::new();
-        while position != end {
-            let header = RecordHeader::from_word(self.words().load(position));
-            if header.type_ == RECORD_OPEN {
-                found.push(OpenReservation { position, size: usize::from(header.size) });
+        let (mut next, end) = if self.backward() { (head, published) } else { (published, head) };
+        std::iter::from_fn(move || {
+            while next != end {
+                let position = next;
+                let header = RecordHeader::from_word(self.words().load(position));
+                next = match header.size {
+                    0 => self.memory.geometry().next_granule(position),
+                    size => position.wrapping_add(u64::from(size)),
+                };
+                if header.type_ == RECORD_OPEN {
+                    return Some((position, usize::from(header.size)));
+                }
             }
-            position = match header.size {
-                0 => self.memory.geometry().next_granule(position),
-                size => position.wrapping_add(u64::from(size)),
-            };
-        }
-        found
+            None
+        })
     }
 }
 

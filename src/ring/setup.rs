@@ -272,6 +272,7 @@ impl Builder {
             padding: self.padding,
             producer_pid: 0,
             producer_start: 0,
+            producer_pid_namespace: 0,
             attrs: self.attrs.clone(),
             data_head: start,
             data_tail: start,

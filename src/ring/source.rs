@@ -156,9 +156,12 @@ pub(crate) enum Writer {
 
 #[cfg(not(perfring_loom))]
 impl Writer {
-    /// Finds the process `pid` that started at `start`.
-    pub(crate) fn find(pid: u32, start: u64) -> Self {
-        if pid == 0 {
+    /// Finds the process that a ring says it is written by.
+    pub(crate) fn find(description: &super::Description) -> Self {
+        let super::Description { producer_pid: pid, producer_start: start, producer_pid_namespace, .. } = *description;
+        // An id of another namespace says nothing here.
+        let same_namespace = super::sys::pid_namespace().is_ok_and(|own| own == producer_pid_namespace);
+        if pid == 0 || !same_namespace {
             return Self::Unknown;
         }
         // Opened before its start time is read: if that is the right one, the descriptor is of the right process.

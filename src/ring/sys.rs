@@ -91,6 +91,12 @@ pub(crate) fn start_time(pid: u32) -> io::Result<u64> {
     field.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 
+/// The inode number of this process's pid namespace (pid_namespaces(7)): process ids mean something only inside of one.
+pub(crate) fn pid_namespace() -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    Ok(std::fs::metadata("/proc/self/ns/pid")?.ino())
+}
+
 /// Room for the control message of up to 8 descriptors, aligned as a `cmsghdr` wants it.
 #[repr(align(8))]
 struct Control([u8; 64]);
