@@ -237,8 +237,6 @@ struct Worker<'a> {
     post: &'a Post,
     thread: usize,
     rng: Rng,
-    /// All reservations of the thread become visible when the last open one is closed.
-    nest: bool,
     /// Stop after so many steps, holding two reservations open.
     park_after: Option<u64>,
     deadline: Instant,
@@ -286,23 +284,16 @@ impl Worker<'_> {
             0 => 200 + self.rng.below(200),
             _ => 2 + self.rng.below(20),
         };
-        let posts = !self.nest || held.is_empty();
-        if posts {
-            self.post.set_state(self.thread, at, State::Beginning(self.post.reached()));
-        }
+        self.post.set_state(self.thread, at, State::Beginning(self.post.reached()));
         let mut record = match begin(8 + 8 * words as usize) {
             Ok(record) => record,
             Err(error) => {
                 assert!(matches!(error, BeginError::Full { .. }), "{error}");
-                if posts {
-                    self.post.set_state(self.thread, at, State::None);
-                }
+                self.post.set_state(self.thread, at, State::None);
                 return Err(error);
             }
         };
-        if !self.nest {
-            self.post.set_state(self.thread, at, State::Open(record.position()));
-        }
+        self.post.set_state(self.thread, at, State::Open(record.position()));
         let now = self.rng.below(words - 1);
         write_filler(&mut record, now as usize);
         held.push((record, at));
@@ -324,11 +315,7 @@ impl Worker<'_> {
                 self.post.commit(self.thread, position);
             }
         }
-        if !self.nest {
-            self.post.set_state(self.thread, at, State::None);
-        } else if held.is_empty() {
-            (0..DEPTH).for_each(|at| self.post.set_state(self.thread, at, State::None));
-        }
+        self.post.set_state(self.thread, at, State::None);
     }
 
     /// Holds one open reservation in front of a committed record and one behind it, until the kill.
@@ -346,9 +333,7 @@ impl Worker<'_> {
         let position = record.position();
         write_tag(record, self.thread, self.post.committed(self.thread).load(Ordering::Relaxed) + 1);
         self.post.commit(self.thread, position);
-        if !self.nest {
-            self.post.set_state(self.thread, at, State::None);
-        }
+        self.post.set_state(self.thread, at, State::None);
         self.post.stage().store(2, Ordering::SeqCst);
         loop {
             std::thread::sleep(Duration::from_secs(1));
@@ -376,7 +361,6 @@ fn writer() {
         post,
         thread,
         rng: Rng::new(seed + thread as u64),
-        nest: false,
         park_after: (park == "park" && thread == 0).then_some(500),
         deadline: Instant::now() + reexec::PATIENCE,
     };

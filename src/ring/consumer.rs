@@ -296,7 +296,10 @@ impl Consumer {
         let mut drain = self.drain();
         let mut count = 0;
         loop {
-            count += drain.direct_run(&mut action);
+            #[cfg(not(perfring_loom))]
+            {
+                count += drain.direct_run(&mut action);
+            }
             match drain.next() {
                 Some(record) => action(record?),
                 None => return Ok(count),
@@ -622,34 +625,35 @@ impl Drain<'_> {
     }
 
     /// Calls `action` with the records up to the next thing that is no plain record; gives how many there were. Nothing
-    /// where records are not lent in place.
+    /// where records are not lent in place. (Under loom there are no slices: there each record goes by `next`, which has
+    /// the same loads and stores of head and tail.)
+    #[cfg(not(perfring_loom))]
     #[inline(always)]
     fn direct_run(&mut self, action: &mut impl FnMut(Record<'_>)) -> u64 {
         let Self { consumer, end, failed, .. } = self;
-        let Consumer { source, geometry, direct, position, released, release_every, window, .. } = &mut **consumer;
+        let Consumer { source, geometry, direct, position, released, release_every, .. } = &mut **consumer;
         let (Source::Memory { memory, .. }, true, None) = (source, *direct, failed) else { return 0 };
         let mut count = 0;
-        loop {
+        while let Some(run) = geometry.run(*position, *end, *released, *release_every) {
             let start = *position;
-            let Some(run) = geometry.run(start, *end, *released, *release_every) else { return count };
-            let mut left = run;
-            while left != 0 {
-                let at = start.wrapping_add(run - left);
-                // SAFETY: direct: exclusive and lossless. `at` is a multiple of 8 (heads and sizes are) in [tail, head):
-                // published, loaded with acquire, and given back below only up to `position`.
-                let header = RecordHeader::from_word(unsafe { memory.read_header(at) });
-                let size = u64::from(header.size);
-                let plain =
-                    size.wrapping_sub(8) <= left - 8 && size.is_multiple_of(8) && header.type_ & !1 != RECORD_PADDING;
-                if !plain {
+            // SAFETY: direct: exclusive and lossless. The run lies in [tail, head) and in one piece of the data area:
+            // published, loaded with acquire, and given back only below, when the slice is gone.
+            let run = unsafe { memory.lend_run(start, run as usize) };
+            let mut rest = run;
+            while let Some(word) = rest.first_chunk() {
+                let header = RecordHeader::from_bytes(*word);
+                let size = usize::from(header.size);
+                // In one comparison: at least 8, at most what is left, which is a multiple of 8, and one itself.
+                let plain = size.wrapping_sub(8).rotate_right(3) <= (rest.len() - 8) / 8;
+                if !plain || header.type_ & !1 == RECORD_PADDING {
                     return count;
                 }
-                // SAFETY: as above: [at, at + size) is before the head, and not given back while `action` has it.
-                let bytes = unsafe { memory.lend(at, size as usize, window) };
+                let (bytes, after) = rest.split_at(size);
+                let at = start.wrapping_add((run.len() - rest.len()) as u64);
                 action(Record { bytes, header, position: at });
-                left -= size;
+                rest = after;
                 // At once: where `action` panics, the consumer stands at the record that it had.
-                *position = at.wrapping_add(size);
+                *position = at.wrapping_add(size as u64);
                 count += 1;
             }
             if position.wrapping_sub(*released) >= *release_every {
@@ -657,6 +661,7 @@ impl Drain<'_> {
                 *released = *position;
             }
         }
+        count
     }
 
     #[inline(always)]

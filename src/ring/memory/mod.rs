@@ -120,6 +120,17 @@ impl Memory {
         unsafe { self.data.read_word(self.geometry.offset(position)) }
     }
 
+    /// `len` bytes from `position` on, in place.
+    ///
+    /// # Safety
+    /// As for [`lend`](Self::lend), and the bytes do not wrap at the end of the data area.
+    #[cfg(not(perfring_loom))]
+    #[inline(always)]
+    pub(crate) unsafe fn lend_run(&self, position: u64, len: usize) -> &[u8] {
+        // SAFETY: that nobody writes the bytes, and that they do not wrap, is the caller's contract.
+        unsafe { self.data.lend_run(self.geometry.offset(position), len) }
+    }
+
     /// `len` bytes from `position` on, in place where they are contiguous, else by way of `scratch`.
     ///
     /// # Safety

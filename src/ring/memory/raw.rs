@@ -103,12 +103,21 @@ impl Data {
     #[inline(always)]
     pub(crate) unsafe fn lend<'a>(&'a self, offset: usize, len: usize, scratch: &'a mut Vec<u8>) -> &'a [u8] {
         if len <= self.size - offset {
-            // SAFETY: in the area, initialised, and not written while borrowed, by contract.
-            unsafe { std::slice::from_raw_parts(self.at(offset), len) }
+            // SAFETY: does not wrap; the rest is the caller's contract.
+            unsafe { self.lend_run(offset, len) }
         } else {
             // SAFETY: as above, for the two runs.
             unsafe { self.lend_wrapped(offset, len, scratch) }
         }
+    }
+
+    /// # Safety
+    /// `offset + len <= size`, and nobody writes the range while the slice lives.
+    #[inline(always)]
+    pub(crate) unsafe fn lend_run(&self, offset: usize, len: usize) -> &[u8] {
+        debug_assert!(offset + len <= self.size);
+        // SAFETY: in the area, initialised, and not written while borrowed, by contract.
+        unsafe { std::slice::from_raw_parts(self.at(offset), len) }
     }
 
     /// # Safety
