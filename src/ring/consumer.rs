@@ -579,6 +579,19 @@ impl Consumer {
 }
 
 /// Reading up to the head at the moment it was made. Dropping it gives back the space of what was read.
+///
+/// A record is gone when the next one is asked for:
+///
+/// ```compile_fail,E0499
+/// # let ring = perfring::ring::Ring::confined(8).private().unwrap();
+/// # let mut consumer = ring.consumer().unwrap();
+/// let mut drain = consumer.drain();
+/// let first = drain.next();
+/// let second = drain.next();
+/// println!("{first:?}");
+/// ```
+///
+/// [`owned`](Self::owned) copies each, for where that is in the way.
 pub struct Drain<'c> {
     consumer: &'c mut Consumer,
     /// Where it ends.
