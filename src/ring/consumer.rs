@@ -297,19 +297,78 @@ impl Consumer {
     /// The first defect found. Reading goes on behind it with the next call.
     #[inline]
     pub fn for_each(&mut self, mut action: impl FnMut(Record<'_>)) -> Result<u64, ReadError> {
-        let mut drain = self.drain();
         let mut count = 0;
-        loop {
+        #[cfg(not(perfring_loom))]
+        let mut drain = match self.direct_head() {
+            Some(end) => {
+                count = self.direct_run(end, &mut action);
+                if self.position == end {
+                    return Ok(count);
+                }
+                Drain { end, consumer: self, failed: None, missed: 0 }
+            }
+            None => self.drain(),
+        };
+        #[cfg(perfring_loom)]
+        let mut drain = self.drain();
+        while let Some(record) = drain.next() {
+            action(record?);
+            count += 1;
             #[cfg(not(perfring_loom))]
             {
-                count += drain.direct_run(&mut action);
+                count += drain.consumer.direct_run(drain.end, &mut action);
             }
-            match drain.next() {
-                Some(record) => action(record?),
-                None => return Ok(count),
-            }
-            count += 1;
         }
+        Ok(count)
+    }
+
+    /// The head, where records are lent in place and it is sound.
+    #[cfg(not(perfring_loom))]
+    #[inline(always)]
+    fn direct_head(&self) -> Option<u64> {
+        let (Source::Memory { memory, .. }, true) = (&self.source, self.direct) else { return None };
+        let head = memory.header().data_head().load(Site::HeadLoad.order());
+        let sound = head.wrapping_sub(self.position) <= self.geometry.size() && head.is_multiple_of(8);
+        sound.then_some(head)
+    }
+
+    /// Calls `action` with the records up to `end`, which was the head, or up to the next thing that is no plain record;
+    /// gives how many there were. Nothing where records are not lent in place. (Under loom there are no slices: there each
+    /// record goes by `next`, which has the same loads and stores of head and tail.)
+    #[cfg(not(perfring_loom))]
+    #[inline(always)]
+    fn direct_run(&mut self, end: u64, action: &mut impl FnMut(Record<'_>)) -> u64 {
+        let Self { source, geometry, direct, position, released, release_every, .. } = self;
+        let (Source::Memory { memory, .. }, true) = (source, *direct) else { return 0 };
+        let mut count = 0;
+        while let Some(run) = geometry.run(*position, end, *released, *release_every) {
+            let start = *position;
+            // SAFETY: direct: exclusive and lossless. The run lies in [tail, head) and in one piece of the data area:
+            // published, loaded with acquire, and given back only below, when the slice is gone.
+            let run = unsafe { memory.lend_run(start, run as usize) };
+            let mut rest = run;
+            while let Some(word) = rest.first_chunk() {
+                let header = RecordHeader::from_bytes(*word);
+                let size = usize::from(header.size);
+                // In one comparison: at least 8, at most what is left, which is a multiple of 8, and one itself.
+                let plain = size.wrapping_sub(8).rotate_right(3) <= (rest.len() - 8) / 8;
+                if !plain || header.type_ & !1 == RECORD_PADDING {
+                    return count;
+                }
+                let (bytes, after) = rest.split_at(size);
+                let at = start.wrapping_add((run.len() - rest.len()) as u64);
+                action(Record { bytes, header, position: at });
+                rest = after;
+                // At once: where `action` panics, the consumer stands at the record that it had.
+                *position = at.wrapping_add(size as u64);
+                count += 1;
+            }
+            if *position == end || position.wrapping_sub(*released) >= *release_every {
+                memory.header().data_tail().store(*position, Site::TailStore.order());
+                *released = *position;
+            }
+        }
+        count
     }
 
     /// The position that the next drain ends at, and how many bytes are missing there; or why there can be no drain.
@@ -638,46 +697,6 @@ impl Drain<'_> {
                 Some(Err(error))
             }
         }
-    }
-
-    /// Calls `action` with the records up to the next thing that is no plain record; gives how many there were. Nothing
-    /// where records are not lent in place. (Under loom there are no slices: there each record goes by `next`, which has
-    /// the same loads and stores of head and tail.)
-    #[cfg(not(perfring_loom))]
-    #[inline(always)]
-    fn direct_run(&mut self, action: &mut impl FnMut(Record<'_>)) -> u64 {
-        let Self { consumer, end, failed, .. } = self;
-        let Consumer { source, geometry, direct, position, released, release_every, .. } = &mut **consumer;
-        let (Source::Memory { memory, .. }, true, None) = (source, *direct, failed) else { return 0 };
-        let mut count = 0;
-        while let Some(run) = geometry.run(*position, *end, *released, *release_every) {
-            let start = *position;
-            // SAFETY: direct: exclusive and lossless. The run lies in [tail, head) and in one piece of the data area:
-            // published, loaded with acquire, and given back only below, when the slice is gone.
-            let run = unsafe { memory.lend_run(start, run as usize) };
-            let mut rest = run;
-            while let Some(word) = rest.first_chunk() {
-                let header = RecordHeader::from_bytes(*word);
-                let size = usize::from(header.size);
-                // In one comparison: at least 8, at most what is left, which is a multiple of 8, and one itself.
-                let plain = size.wrapping_sub(8).rotate_right(3) <= (rest.len() - 8) / 8;
-                if !plain || header.type_ & !1 == RECORD_PADDING {
-                    return count;
-                }
-                let (bytes, after) = rest.split_at(size);
-                let at = start.wrapping_add((run.len() - rest.len()) as u64);
-                action(Record { bytes, header, position: at });
-                rest = after;
-                // At once: where `action` panics, the consumer stands at the record that it had.
-                *position = at.wrapping_add(size as u64);
-                count += 1;
-            }
-            if position.wrapping_sub(*released) >= *release_every {
-                memory.header().data_tail().store(*position, Site::TailStore.order());
-                *released = *position;
-            }
-        }
-        count
     }
 
     #[inline(always)]
