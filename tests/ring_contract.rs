@@ -1583,7 +1583,7 @@ fn a_forked_childs_producer_is_dead() {
     let ring = Ring::confined(4).memfd().unwrap();
     let (producer, mut consumer) = (ring.producer().unwrap(), ring.consumer().unwrap());
     let open = producer.begin_forward_in_page(64).unwrap();
-    // SAFETY: the child calls only what does not allocate or lock, and ends by _exit.
+    // SAFETY: the child takes no lock but that of malloc, which glibc makes usable in a child, and ends by _exit.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
         let dead = matches!(producer.begin_forward_in_page(64), Err(BeginError::Forked));
