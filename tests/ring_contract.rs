@@ -335,7 +335,7 @@ fn a_record_whose_header_ends_the_ring_wraps_and_put_wraps_with_it() {
         record.put(byte);
     }
     let (first, second) = record.body_mut();
-    assert_eq!((first.len(), second.len()), (40, 0));
+    assert_eq!((first.len(), second.len()), (0, 40));
     record.commit(2, 0);
     assert_eq!(drain(&mut consumer)[0].bytes[8..], body(3, 40));
 }
@@ -680,6 +680,21 @@ fn losses_are_counted_and_reported_before_the_next_success() {
     // Reported once.
     push(&producer, 64, 11);
     assert_eq!(types(&mut consumer), [11]);
+}
+
+#[test]
+fn losses_are_reported_first_also_where_the_head_went_back() {
+    let (producer, mut consumer) = ends(Ring::free(1));
+    push(&producer, 8, 1);
+    let open = producer.begin_forward_in_page(512).unwrap();
+    assert!(matches!(producer.begin_forward(4080), Err(BeginError::Full { .. })));
+    drop(open);
+    let record = producer.begin_forward(8).unwrap();
+    assert_eq!(record.position(), 8 + 24);
+    record.commit(3, 0);
+    let records = drain(&mut consumer);
+    assert_eq!(records.iter().map(|record| record.header.type_).collect::<Vec<_>>(), [1, LOST, 3]);
+    assert_eq!(lost_count(&records[1]), 1);
 }
 
 #[test]
