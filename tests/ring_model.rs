@@ -42,6 +42,8 @@ enum Op {
     Consume {
         most: usize,
     },
+    /// Read them all by `for_each`.
+    ForEach,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +74,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         2 => (0..8usize, 0..=256usize).prop_map(|(which, part)| Op::CommitLen { which, part }),
         2 => (0..8usize).prop_map(|which| Op::Discard { which }),
         1 => Just(Op::FlushLost),
+        1 => Just(Op::ForEach),
         3 => prop_oneof![0..4usize, Just(usize::MAX)].prop_map(|most| Op::Consume { most }),
     ];
     prop::collection::vec(op, 1..120)
@@ -430,7 +433,7 @@ fn run<P: Lossless>(setup: &Setup, ops: &[Op], ring: &Ring, producer: &P) -> Res
                     };
                     let split = first.len();
                     prop_assert_eq!(split + second.len(), draft.body.len());
-                    let wraps = draft.position.wrapping_add(8) % model.size + draft.body.len() as u64 > model.size;
+                    let wraps = draft.position % model.size + 8 + draft.body.len() as u64 > model.size;
                     prop_assert_eq!(!second.is_empty(), wraps);
                     for (i, byte) in bytes[..len].iter().enumerate() {
                         let at = from + i;
@@ -481,6 +484,21 @@ fn run<P: Lossless>(setup: &Setup, ops: &[Op], ring: &Ring, producer: &P) -> Res
                         model.publish();
                     }
                 }
+            }
+            Op::ForEach => {
+                let mut records = Vec::new();
+                let count = consumer.for_each(|record| records.push(OwnedRecord::from(record))).unwrap();
+                prop_assert_eq!(count, records.len() as u64);
+                for record in records {
+                    match record.header.type_ {
+                        LOST => lost_read += u64::from_ne_bytes(record.bytes[16..24].try_into().unwrap()),
+                        _ => records_read += 1,
+                    }
+                    prop_assert_eq!(Some(record), model.read());
+                }
+                prop_assert_eq!(model.read(), None);
+                prop_assert_eq!(consumer.position(), model.read);
+                prop_assert_eq!((consumer.stats().padding, consumer.stats().skipped), (model.padding_read, 0));
             }
             Op::Consume { most } => {
                 prop_assert_eq!(consumer.is_ready(), model.read != model.published);
