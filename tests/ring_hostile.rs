@@ -265,6 +265,34 @@ fn a_head_outside_of_the_ring_is_a_typed_error_and_moves_nothing() {
     assert_eq!(records(&read_all(&mut consumer)), [(1, 0)]);
 }
 
+#[test]
+fn a_head_that_moves_the_wrong_way_is_a_typed_error() {
+    for (mode, wrong) in [(Mode::OverwriteForward, -64i64), (Mode::OverwriteBackward, 64)] {
+        let builder = if mode == Mode::OverwriteBackward { Ring::free(4) } else { Ring::confined(4) };
+        let ring = builder.mode(mode).memfd().unwrap();
+        let (producer, mut consumer) = (ring.overwrite_producer().unwrap(), ring.consumer().unwrap());
+        let header = File::from(ring.fds().unwrap().header);
+        for _ in 0..10 {
+            let begun = match mode {
+                Mode::OverwriteForward => producer.begin_forward_in_page(64),
+                _ => producer.begin_backward(64),
+            };
+            begun.unwrap().commit(1, 0);
+        }
+        assert_eq!(records(&read_all(&mut consumer)).len(), 10);
+        let head = get(&header, DATA_HEAD);
+        for by in [wrong, 16 * wrong, 1 << 62] {
+            let wrong = head.wrapping_add_signed(if mode == Mode::OverwriteForward && by > 0 { -by } else { by });
+            set(&header, DATA_HEAD, wrong);
+            let items = read_all(&mut consumer);
+            assert_eq!(items.len(), 1, "{mode} {by}");
+            assert_eq!(errors(&items)[0].kind, ReadErrorKind::Head { head: wrong }, "{mode}");
+        }
+        set(&header, DATA_HEAD, head);
+        assert!(read_all(&mut consumer).is_empty());
+    }
+}
+
 // Damaged records.
 
 #[test]
@@ -427,6 +455,30 @@ fn a_file_truncated_while_it_is_read_is_an_error_and_no_signal() {
     assert_eq!(consumer.wait(Some(Duration::ZERO)).unwrap(), Wait::TimedOut);
     assert_eq!(consumer.lost_total(), None);
     assert_eq!(consumer.position(), PAGE);
+}
+
+#[test]
+fn a_backward_file_truncated_for_a_while_loses_nothing() {
+    let image = Image::of(Ring::free(4).mode(Mode::OverwriteBackward), |ring| {
+        let producer = ring.overwrite_producer().unwrap();
+        for i in 0..20 {
+            producer.begin_backward(64).unwrap().commit(i, 0);
+        }
+    });
+    let mut whole = Vec::new();
+    std::io::Read::read_to_end(&mut File::open(&image.path).unwrap(), &mut whole).unwrap();
+    let head = get(&image.file, DATA_HEAD);
+    // First the older half.
+    set(&image.file, DATA_HEAD, head.wrapping_add(640));
+    let mut consumer = image.open();
+    assert_eq!(records(&read_all(&mut consumer)).len(), 10);
+    set(&image.file, DATA_HEAD, head);
+    image.file.set_len(PAGE + 8).unwrap();
+    let items = read_all(&mut consumer);
+    assert!(matches!(errors(&items)[..], [ReadError { kind: ReadErrorKind::File(_), .. }]));
+    image.file.write_all_at(&whole, 0).unwrap();
+    let read: Vec<_> = records(&read_all(&mut consumer)).iter().map(|record| record.0).collect();
+    assert_eq!(read, (10..20).rev().collect::<Vec<_>>());
 }
 
 #[test]
