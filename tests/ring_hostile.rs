@@ -250,6 +250,61 @@ fn a_tail_that_moves_while_reservations_are_open_lets_nothing_overlap() {
 // A hostile producer: the header page changes under an attached consumer.
 
 #[test]
+fn any_header_page_leaves_an_attached_consumer_sound() {
+    let values = {
+        let mut values: Vec<u64> = [0, 8, PAGE, SIZE, 1 << 40, 1 << 62, 1 << 63].to_vec();
+        values.extend([1, 3, 4, 5, 7, 13, SIZE + 1]);
+        values.extend((0..values.len()).map(|i| values[i].wrapping_neg()).collect::<Vec<_>>());
+        values
+    };
+    for mode in [Mode::Lossless, Mode::OverwriteForward, Mode::OverwriteBackward] {
+        let builder = if mode == Mode::OverwriteBackward { Ring::free(4) } else { Ring::confined(4) };
+        let ring = builder.mode(mode).memfd().unwrap();
+        let header = File::from(ring.fds().unwrap().header);
+        if mode == Mode::Lossless {
+            push(&ring.producer().unwrap(), 64, 1);
+        } else {
+            let producer = ring.overwrite_producer().unwrap();
+            for _ in 0..500 {
+                if mode == Mode::OverwriteForward {
+                    producer.begin_forward_in_page(64).unwrap().commit(1, 0);
+                } else {
+                    producer.begin_backward(64).unwrap().commit(1, 0);
+                }
+            }
+        }
+        let sound = [DATA_HEAD, DATA_TAIL, RESERVED].map(|at| (at, get(&header, at)));
+        // Fresh consumers, and one that goes on through all of it.
+        let mut old = Consumer::attach(ring.fds().unwrap()).unwrap();
+        let (mut defects, mut read) = (0, 0);
+        for &head in &values {
+            for &other in &values {
+                for relative in [false, true] {
+                    for (at, value) in sound {
+                        set(&header, at, value);
+                    }
+                    let mut fresh = Consumer::attach(ring.fds().unwrap()).unwrap();
+                    let base = if relative { sound[0].1 } else { 0 };
+                    set(&header, DATA_HEAD, base.wrapping_add(head));
+                    set(&header, DATA_TAIL, base.wrapping_add(other));
+                    set(&header, RESERVED, base.wrapping_add(other));
+                    for consumer in [&mut fresh, &mut old] {
+                        let items = read_all(consumer);
+                        defects += errors(&items).len();
+                        read += records(&items).len();
+                        let items = read_all(consumer);
+                        defects += errors(&items).len();
+                        consumer.wait(Some(Duration::ZERO)).unwrap();
+                    }
+                }
+            }
+        }
+        assert!(defects > 100, "{mode}: {defects}");
+        assert!(read > 0);
+    }
+}
+
+#[test]
 fn a_head_outside_of_the_ring_is_a_typed_error_and_moves_nothing() {
     let ring = Ring::confined(4).memfd().unwrap();
     let (producer, mut consumer) = (ring.producer().unwrap(), ring.consumer().unwrap());
