@@ -645,6 +645,27 @@ fn one_writer_at_a_time() {
     assert!(matches!(unsafe { Ring::confined(4).create_file(&image.path) }.map(|_| ()), Err(SetupError::Io { .. })));
 }
 
+#[test]
+fn a_huge_sparse_image_does_not_make_the_reader_allocate_it() {
+    for mode in [Mode::Lossless, Mode::OverwriteForward, Mode::OverwriteBackward] {
+        let builder = if mode == Mode::OverwriteBackward { Ring::free(4) } else { Ring::confined(4) };
+        let image = Image::of(builder.mode(mode), |_| ());
+        // More than there are addresses; a memfd, as not every file system has files of that length.
+        let size = 1u64 << 47;
+        let file = memfd(PAGE + size, None);
+        file.write_all_at(&std::fs::read(&image.path).unwrap()[..PAGE as usize], 0).unwrap();
+        set(&file, DATA_SIZE, size);
+        let head = if mode == Mode::OverwriteBackward { 0u64.wrapping_sub(size) } else { size };
+        for at in [DATA_HEAD, RESERVED] {
+            set(&file, at, head);
+        }
+        let mut consumer = Consumer::open_file(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap();
+        let items: Vec<_> = consumer.drain().owned().take(100).collect();
+        assert!(!errors(&items).is_empty());
+        assert!(records(&items).is_empty());
+    }
+}
+
 // Memfds.
 
 fn memfd(len: u64, seals: Option<i32>) -> File {
