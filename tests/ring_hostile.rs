@@ -376,7 +376,7 @@ fn a_damaged_record_costs_its_granule_and_says_where() {
         assert_eq!(errors(&items), [ReadError { position: PAGE, kind, skipped: PAGE }]);
         let read = records(&items);
         assert_eq!(read.iter().map(|record| record.0).collect::<Vec<_>>(), (0..31).chain(62..94).collect::<Vec<_>>());
-        assert!(matches!(items[31], Err(_)));
+        assert!(items[31].is_err());
         for record in items.iter().flatten() {
             assert_eq!(record.bytes[8..], body(record.position, record.bytes.len() - 8));
         }
@@ -405,16 +405,14 @@ fn damage_in_the_middle_of_a_granule_costs_the_rest_of_it() {
 
 #[test]
 fn a_gap_must_be_zero_to_its_granules_end() {
-    for at in [31 * 128 + 112 + 8, PAGE - 8] {
-        let image = Image::granules();
-        // 30 * 128 + 240 = 4080: a gap of 16.
-        assert_eq!((get(&image.file, PAGE + 4080), get(&image.file, PAGE + 4088)), (0, 0));
-        image.word(PAGE - 8, 7);
-        let items = read_all(&mut image.open());
-        let kind = ReadErrorKind::DirtyGap { word: 7 };
-        assert_eq!(errors(&items), [ReadError { position: 4080, kind, skipped: 16 }], "{at}");
-        assert_eq!(records(&items).len(), 94);
-    }
+    // 30 * 128 + 240 = 4080: a gap of 16.
+    let image = Image::granules();
+    assert_eq!((get(&image.file, PAGE + 4080), get(&image.file, PAGE + 4088)), (0, 0));
+    image.word(PAGE - 8, 7);
+    let items = read_all(&mut image.open());
+    let kind = ReadErrorKind::DirtyGap { word: 7 };
+    assert_eq!(errors(&items), [ReadError { position: 4080, kind, skipped: 16 }]);
+    assert_eq!(records(&items).len(), 94);
 }
 
 #[test]
@@ -568,7 +566,7 @@ fn wrong_header_fields_are_typed_errors() {
         }),
         E::ModeConfined { confined: false, .. }
     ));
-    for offset in [0, 8, 4097, 1 << 40, u64::MAX, u64::MAX & !4095] {
+    for offset in [0, 8, 4097, 1 << 40, u64::MAX, !4095] {
         assert!(matches!(refused(&|f| set(f, DATA_OFFSET, offset)), E::DataOffset { found } if found == offset));
     }
     for size in [0, 1, 2048, SIZE - 8, SIZE + PAGE, 1 << 63, u64::MAX] {
