@@ -385,7 +385,9 @@ fn bad_record_sizes_reserve_nothing_and_count_nothing() {
             assert_eq!(in_page(producer, size), Unaligned { size });
         }
         assert_eq!(in_page(producer, 65536), TooLarge { size: 65536 });
-        assert_eq!(in_page(producer, usize::MAX - 7), TooLarge { size: usize::MAX - 7 });
+        for size in [1 << 31, 1 << 32, 1 << 62, 1 << 63, usize::MAX - 7] {
+            assert_eq!(in_page(producer, size), TooLarge { size });
+        }
     }
     assert_eq!(in_page(&small, 4104), OverGranule { size: 4104, granule: 4096 });
     assert_eq!(in_page(&small, 65528), OverGranule { size: 65528, granule: 4096 });
@@ -396,7 +398,12 @@ fn bad_record_sizes_reserve_nothing_and_count_nothing() {
     assert_eq!(whole(&free, 65536), TooLarge { size: 65536 });
     assert_eq!(whole(&free, 16384), OverRing { size: 16384, capacity: 16376 });
     assert_eq!(whole(&tiny, 65528), OverRing { size: 65528, capacity: 4088 });
+    for size in [1 << 32, 1 << 63, usize::MAX - 7] {
+        assert_eq!(whole(&free, size), TooLarge { size });
+    }
     let refused = |size| shared.begin_forward_in_page(size).map(|_| ()).unwrap_err();
+    assert_eq!(refused(1 << 63), TooLarge { size: 1 << 63 });
+    assert_eq!(refused(usize::MAX - 7), TooLarge { size: usize::MAX - 7 });
     assert_eq!((refused(0), refused(12)), (ZeroSize, Unaligned { size: 12 }));
     assert_eq!(refused(4104), OverGranule { size: 4104, granule: 4096 });
     for producer in [&small, &large, &free, &tiny] {
@@ -404,6 +411,13 @@ fn bad_record_sizes_reserve_nothing_and_count_nothing() {
         assert_eq!(producer.open_reservations(), []);
     }
     assert_eq!((shared.lost_total(), shared.lost_pending()), (0, 0));
+    let forward = Ring::confined(4).mode(Mode::OverwriteForward).private().unwrap().overwrite_producer().unwrap();
+    let backward = Ring::free(4).mode(Mode::OverwriteBackward).private().unwrap().overwrite_producer().unwrap();
+    for (size, error) in [(0, ZeroSize), (12, Unaligned { size: 12 }), (1 << 63, TooLarge { size: 1 << 63 })] {
+        assert_eq!(forward.begin_forward_in_page(size).map(|_| ()).unwrap_err(), error);
+        assert_eq!(backward.begin_backward(size).map(|_| ()).unwrap_err(), error);
+    }
+    assert_eq!((forward.lost_total(), backward.lost_total()), (0, 0));
     // The largest that go.
     assert_eq!(push(&small, 4096, 1), 0);
     assert_eq!(push(&large, 65528, 1), 0);
@@ -425,7 +439,7 @@ fn nothing_is_visible_before_it_is_committed() {
 }
 
 #[test]
-fn nested_reservations_are_published_in_order_when_the_last_closes() {
+fn nested_reservations_are_published_in_order_up_to_the_first_that_is_open() {
     let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
     for order in orders {
         for builder in [Ring::confined(4), Ring::free(4), Ring::confined(4).start_position(NEAR_WRAP)] {
@@ -437,12 +451,14 @@ fn nested_reservations_are_published_in_order_when_the_last_closes() {
                     Some(record)
                 })
                 .collect();
+            let (mut closed, mut records) = ([false; 3], Vec::new());
             for (done, &which) in order.iter().enumerate() {
-                assert!(drain(&mut consumer).is_empty());
                 assert_eq!(producer.open_reservations().len(), 3 - done);
                 open[which].take().unwrap().commit(10 + which as u32, 0);
+                closed[which] = true;
+                records.extend(drain(&mut consumer));
+                assert_eq!(records.len(), closed.iter().take_while(|&&closed| closed).count());
             }
-            let records = drain(&mut consumer);
             assert_eq!(records.iter().map(|record| record.header.type_).collect::<Vec<_>>(), [10, 11, 12]);
             for (i, record) in records.iter().enumerate() {
                 assert_eq!(record.bytes[8..], body(i as u64, 1992));
@@ -542,7 +558,7 @@ fn a_leaked_reservation_blocks_publication_and_is_named() {
     push(&producer, 4096, 2);
     push(&producer, 48, 3);
     assert_eq!(types(&mut consumer), [1]);
-    assert_eq!(producer.open_reservations(), [OpenReservation { position: 48, size: Some(64) }]);
+    assert_eq!(producer.open_reservations(), [OpenReservation { position: 48, size: 64 }]);
     // It fills up in the end, and says so.
     while producer.begin_forward_in_page(1024).map(|record| record.commit(4, 0)).is_ok() {}
     assert_eq!(producer.lost_total(), 1);
@@ -553,7 +569,7 @@ fn a_leaked_reservation_blocks_publication_and_is_named() {
     std::mem::forget(shared.begin_forward_in_page(64).unwrap());
     shared.begin_forward_in_page(48).unwrap().commit(2, 0);
     assert_eq!(types(&mut consumer), [1]);
-    assert_eq!(shared.open_reservations(), [OpenReservation { position: 48, size: Some(64) }]);
+    assert_eq!(shared.open_reservations(), [OpenReservation { position: 48, size: 64 }]);
 }
 
 #[test]
@@ -1003,7 +1019,7 @@ fn an_open_reservation_is_never_lapped() {
         }
     }
     assert_eq!(producer.lost_total(), 1);
-    assert_eq!(producer.open_reservations(), [OpenReservation { position, size: Some(104) }]);
+    assert_eq!(producer.open_reservations(), [OpenReservation { position, size: 104 }]);
     open.put(&body(500, 88));
     open.commit(9, 0);
     let numbers: Vec<_> = drain(&mut consumer).iter().map(number).collect();
