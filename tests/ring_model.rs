@@ -337,15 +337,13 @@ impl Model {
     }
 
     fn publish(&mut self) {
-        if !self.shared {
-            if self.drafts.is_empty() {
-                self.published = self.head;
-            }
-            return;
-        }
-        let open = |claim| self.drafts.iter().any(|draft| draft.claim == claim);
-        let first_open = self.entries.iter().find(|entry| open(entry.claim));
-        self.published = first_open.map_or(self.head, |entry| entry.position);
+        // A shared producer publishes whole claims, gap and lost record and record; the other each on its own.
+        let open = |entry: &&Entry| match (self.shared, &entry.content) {
+            (true, _) => self.drafts.iter().any(|draft| draft.claim == entry.claim),
+            (false, content) => matches!(content, Content::Open),
+        };
+        let first_open = self.entries.iter().find(open).map(|entry| entry.position);
+        self.published = first_open.unwrap_or(self.head);
     }
 
     /// The next record that can be read.
@@ -521,17 +519,18 @@ fn run<P: Lossless>(setup: &Setup, ops: &[Op], ring: &Ring, producer: &P) -> Res
             _ => {}
         }
         prop_assert_eq!(producer.lost(), (model.lost_total, model.lost_pending));
-        let expected: Vec<_> = model
-            .drafts
-            .iter()
-            .map(|draft| {
-                let (position, size) = match P::SHARED {
-                    true => (draft.claim_start, draft.size + draft.position.wrapping_sub(draft.claim_start) as usize),
-                    false => (draft.position, draft.size),
-                };
-                OpenReservation { position, size: Some(size) }
-            })
-            .collect();
+        let mut expected: Vec<OpenReservation> = Vec::new();
+        for draft in &model.drafts {
+            let end = draft.position.wrapping_add(draft.size as u64);
+            // A shared producer knows whole claims, and those side by side as one.
+            let position = if P::SHARED { draft.claim_start } else { draft.position };
+            match expected.last_mut() {
+                Some(last) if P::SHARED && last.position.wrapping_add(last.size as u64) == position => {
+                    last.size = end.wrapping_sub(last.position) as usize;
+                }
+                _ => expected.push(OpenReservation { position, size: end.wrapping_sub(position) as usize }),
+            }
+        }
         prop_assert_eq!(producer.open(), expected);
     }
     prop_assert_eq!(model.read, model.head);
