@@ -479,7 +479,9 @@ fn run<P: Lossless>(setup: &Setup, ops: &[Op], ring: &Ring, producer: &P) -> Res
                         let claim = model.claims;
                         model.claims += 1;
                         model.lay_lost(claim);
-                        model.publish();
+                        if model.drafts.is_empty() {
+                            model.publish();
+                        }
                     }
                 }
             }
@@ -713,11 +715,19 @@ fn overwrite(forward: bool, ops: &[Op], ring: &Ring) -> Result<(), TestCaseError
                 } else if !forward && used == 0 && at == model.head {
                     model.head = end;
                 }
-                if held.is_empty() {
-                    model.published = model.head;
-                    waiting.sort_by_key(|record| model.far(record.position));
-                    log.append(&mut waiting);
-                }
+                // The oldest that is open is the first in the order of growth.
+                let oldest = held.iter().min_by_key(|record| model.far(record.position()));
+                model.published = oldest.map_or(model.head, |record| match forward {
+                    true => record.position(),
+                    false => record.position().wrapping_add(record.size() as u64),
+                });
+                waiting.sort_by_key(|record| model.far(record.position));
+                let closed = |record: &OwnedRecord| {
+                    let (at, end) = (model.far(record.position), model.far(model.published));
+                    if forward { at < end } else { at <= end }
+                };
+                let count = waiting.iter().take_while(|record| closed(record)).count();
+                log.extend(waiting.drain(..count));
             }
             Op::Consume { most } => {
                 let (mut records, mut errors) = (Vec::new(), Vec::new());
