@@ -272,7 +272,9 @@ impl Model {
         if !in_page && self.confined {
             return Err(BeginError::Confined);
         }
-        let (granule, capacity) = (self.granule as usize, self.size as usize - 8);
+        let (granule, size_of_ring) = (self.granule as usize, self.size as usize);
+        // A record in page and the gap before it must fit into an empty ring.
+        let capacity = if in_page { granule.min(size_of_ring / 2) } else { size_of_ring - 8 };
         match size {
             0 => return Err(BeginError::ZeroSize),
             65529.. => return Err(BeginError::TooLarge { size }),

@@ -105,7 +105,7 @@ impl Description {
             return Err(AttachError::DataOffset { found: data_offset });
         }
         let data_size = page.u64(DATA_SIZE);
-        if !data_size.is_power_of_two() || !(4096..=1 << 62).contains(&data_size) {
+        if !data_size.is_power_of_two() || data_size < 4096 || isize::try_from(data_size).is_err() {
             return Err(AttachError::DataSize { found: data_size });
         }
         let granule = page.u64(at::GRANULE);
@@ -242,7 +242,8 @@ fn parse_attrs(header: &[u8], header_len: u64, offset: u64, size: u64) -> Result
     for entry in 0..count {
         let sizes = take(8, entry)?;
         let (attr_len, ids_len) = (number(sizes) as usize, number(&sizes[4..]) as usize);
-        let attr = take(attr_len.next_multiple_of(8), entry)?[..attr_len].to_vec();
+        let padded = attr_len.checked_next_multiple_of(8).ok_or(AttachError::AttrsCut { entry })?;
+        let attr = take(padded, entry)?[..attr_len].to_vec();
         let ids = take(ids_len.checked_mul(8).ok_or(AttachError::AttrsCut { entry })?, entry)?;
         let ids = ids.as_chunks::<8>().0.iter().map(|id| u64::from_ne_bytes(*id)).collect();
         attrs.push(AttrEntry { attr, ids });

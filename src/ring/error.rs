@@ -63,6 +63,9 @@ pub enum SetupError {
         /// `"producer"` or `"consumer"`.
         handle: &'static str,
     },
+    /// This process is a fork of the one that made the ring, which alone takes its producers.
+    #[error("the ring belongs to the process that this one was forked from")]
+    Forked,
     /// The kind of producer does not go with the ring's mode.
     #[error("a {mode} ring has no {wanted}")]
     WrongMode {

@@ -1,7 +1,7 @@
 //! Reporting what was lost in the ring itself.
 
 use super::error::SetupError;
-use super::layout::{HEADER_SIZE, MAX_RECORD_SIZE, RecordHeader};
+use super::layout::{HEADER_SIZE, MAX_RECORD_SIZE, RECORD_PADDING, RecordHeader};
 
 /// `PERF_RECORD_LOST` (uapi `linux/perf_event.h`).
 const PERF_RECORD_LOST: u32 = 2;
@@ -54,6 +54,9 @@ impl LostRecord {
         if usize::from(RecordHeader::from_bytes(*header).size) != len {
             return refuse("its header's size is another");
         }
+        if RecordHeader::from_bytes(*header).type_ & !1 == RECORD_PADDING {
+            return refuse("its type is one of the ring's own");
+        }
         if lost_at < HEADER_SIZE || lost_at > len - 8 {
             return refuse("the count lies outside of its body");
         }
@@ -78,12 +81,22 @@ impl LostRecord {
         self.template.len()
     }
 
+    /// Whether it has a time to be filled in.
+    pub(crate) fn has_clock(&self) -> bool {
+        self.time.is_some()
+    }
+
+    /// What the clock says, where there is one. Called before anything is reserved for the record.
+    pub(crate) fn now(&self) -> Option<u64> {
+        self.time.map(|(_, clock)| clock.0())
+    }
+
     /// Calls `store` with what to store and where, the header first.
-    pub(crate) fn fill(&self, lost: u64, mut store: impl FnMut(usize, &[u8])) {
+    pub(crate) fn fill(&self, lost: u64, now: Option<u64>, mut store: impl FnMut(usize, &[u8])) {
         store(0, &self.template);
         store(self.lost_at, &lost.to_ne_bytes());
-        if let Some((at, clock)) = self.time {
-            store(at, &clock.0().to_ne_bytes());
+        if let (Some((at, _)), Some(now)) = (self.time, now) {
+            store(at, &now.to_ne_bytes());
         }
     }
 }

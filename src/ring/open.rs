@@ -124,7 +124,7 @@ impl Builder {
         let mapped = map_private(&header, geometry.size() as usize).map_err(doing("map memory"))?;
         let memory = Memory::new(mapped.0, mapped.1, geometry, self.mode, Trust::Exclusive, mapped.2);
         let signal = self.signal()?;
-        Ok(Ring::from_parts(memory, Home::Private, self, signal, description))
+        Ring::from_parts(memory, Home::Private, self, signal, description)
     }
 
     /// Makes the ring in two memfds, sealed so that a reader in another process can neither shrink nor write the data.
@@ -137,7 +137,7 @@ impl Builder {
         let mapped = map_memfd(&header, geometry.size() as usize).map_err(doing("make and seal memfds"))?;
         let memory = Memory::new(mapped.0, mapped.1, geometry, self.mode, Trust::Exclusive, mapped.2);
         let signal = self.signal()?;
-        Ok(Ring::from_parts(memory, Home::Memfd { header: mapped.3, data: mapped.4 }, self, signal, description))
+        Ring::from_parts(memory, Home::Memfd { header: mapped.3, data: mapped.4 }, self, signal, description)
     }
 
     /// Makes the ring in a new file, which survives the process, however it ends. All of it is allocated at once. The
@@ -181,7 +181,7 @@ unsafe fn open_locked(
     let mapped = unsafe { map_file(lock, description.data_offset as usize, geometry.size() as usize) };
     let mapped = mapped.map_err(doing("map the ring file"))?;
     let memory = Memory::new(mapped.0, mapped.1, geometry, description.mode, Trust::Exclusive, mapped.2);
-    Ok(Ring::from_parts(memory, Home::File { file }, builder, None, description))
+    Ring::from_parts(memory, Home::File { file }, builder, None, description)
 }
 
 /// Reads and parses the header area of a ring image.

@@ -87,6 +87,8 @@ impl OverwriteProducer {
             return Err(BeginError::Direction { mode: self.memory.mode() });
         }
         self.check_size(size, true)?;
+        // Before anything is looked at: a clock is foreign code, which may come back here.
+        let now = self.lost_to_report().and_then(LostRecord::now);
         let plan = self.plan(size, true)?;
         let start = self.head.get();
         let end = start.wrapping_add(plan.total);
@@ -94,7 +96,7 @@ impl OverwriteProducer {
         let mut at = start;
         if let (Some(lost), Some(lost_at)) = (self.lost_to_report(), plan.lost) {
             at = self.fill_gap(at, start.wrapping_add(lost_at));
-            self.write_lost(lost, at);
+            self.write_lost(lost, now, at);
             at = at.wrapping_add(lost.size() as u64);
         }
         let position = self.fill_gap(at, start.wrapping_add(plan.record));
@@ -111,12 +113,13 @@ impl OverwriteProducer {
             return Err(BeginError::Direction { mode: self.memory.mode() });
         }
         self.check_size(size, false)?;
+        let now = self.lost_to_report().and_then(LostRecord::now);
         let plan = self.plan(size, false)?;
         let start = self.head.get();
         let end = start.wrapping_sub(plan.total);
         self.post(end, before(end, self.reserved.get()));
         if let (Some(lost), Some(_)) = (self.lost_to_report(), plan.lost) {
-            self.write_lost(lost, start.wrapping_sub(lost.size() as u64));
+            self.write_lost(lost, now, start.wrapping_sub(lost.size() as u64));
         }
         self.head.set(end);
         Ok(self.reservation(end, size))
@@ -194,9 +197,9 @@ impl OverwriteProducer {
         self.equipment.lost.as_ref().filter(|_| self.lost_pending.get() != 0)
     }
 
-    fn write_lost(&self, lost: &LostRecord, position: u64) {
+    fn write_lost(&self, lost: &LostRecord, now: Option<u64>, position: u64) {
         let mut record = vec![0; lost.size()];
-        lost.fill(self.lost_pending.get(), |at, bytes| record[at..at + bytes.len()].copy_from_slice(bytes));
+        lost.fill(self.lost_pending.get(), now, |at, bytes| record[at..at + bytes.len()].copy_from_slice(bytes));
         let mut at = position;
         for word in record.as_chunks::<8>().0 {
             self.words().store(at, u64::from_ne_bytes(*word));

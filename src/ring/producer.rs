@@ -298,7 +298,7 @@ impl Producer {
     #[inline(always)]
     fn opened<'a>(&'a self, mut span: Span<'a>, position: u64, size: usize) -> Open<'a, Self> {
         span.header(RecordHeader { type_: RECORD_OPEN, misc: 0, size: size as u16 });
-        Open::new(self, (), span, position)
+        Open::new(self, Ticket(()), span, position)
     }
 
     /// The bytes from `position` on, which the caller has counted into `head`, or is about to.
@@ -347,6 +347,8 @@ impl Producer {
         if !self.equipment.guard.alive() {
             return Err(BeginError::Forked);
         }
+        // Before anything is looked at: a clock is foreign code, which may come back here.
+        let now = self.lost_to_report().and_then(LostRecord::now);
         let geometry = self.memory.geometry();
         let plan = Plan::new(&geometry, self.head.get(), size, in_page, self.lost_to_report());
         if plan.total > self.limit.get().wrapping_sub(self.head.get()) {
@@ -357,12 +359,13 @@ impl Producer {
             }
         }
         if let (Some(lost), Some(_)) = (&self.equipment.lost, plan.lost) {
-            self.write_lost(lost);
+            self.write_lost(lost, now);
         }
         let position = self.skip_gap(size, in_page);
         // No more than the largest record: then what fits before these has a size that can be.
         let room = self.limit.get().wrapping_sub(position).min(MAX_RECORD_SIZE as u64);
-        self.page_limit.set(position.wrapping_add(room.min(geometry.left_in_granule(position))));
+        let in_granule = geometry.left_in_granule(position).min(self.most_in_page as u64);
+        self.page_limit.set(position.wrapping_add(room.min(in_granule)));
         if !geometry.confined() {
             let to_end = geometry.size() - geometry.offset(position) as u64;
             self.run_limit.set(position.wrapping_add(room.min(to_end)));
@@ -399,10 +402,10 @@ impl Producer {
     }
 
     /// Writes the pending lost record behind the head; the room for it was seen to.
-    fn write_lost(&self, lost: &LostRecord) {
+    fn write_lost(&self, lost: &LostRecord, now: Option<u64>) {
         let position = self.skip_gap(lost.size() as u64, self.memory.geometry().confined());
         let mut span = self.claim(position, lost.size());
-        lost.fill(self.lost_pending.get(), |at, bytes| span.put(at, bytes));
+        lost.fill(self.lost_pending.get(), now, |at, bytes| span.put(at, bytes));
         self.lost_pending.set(0);
         self.move_head(position.wrapping_add(lost.size() as u64));
     }
@@ -416,6 +419,7 @@ impl Producer {
         if !self.equipment.guard.alive() {
             return Err(BeginError::Forked);
         }
+        let now = self.lost_to_report().and_then(LostRecord::now);
         let Some(lost) = self.lost_to_report() else {
             return Ok(());
         };
@@ -425,7 +429,7 @@ impl Producer {
         if needed > free {
             return Err(BeginError::Full { needed, free });
         }
-        self.write_lost(lost);
+        self.write_lost(lost, now);
         if self.open.get() == 0 {
             self.publish_to(self.head.get());
         }
@@ -499,10 +503,15 @@ impl Producer {
     }
 }
 
+/// What only `Producer` makes: nobody else can close its reservations.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Ticket(());
+
 impl sealed::Sealed for Producer {}
 
 impl Owner for Producer {
-    type Claim = ();
+    type Claim = Ticket;
 
     #[inline(always)]
     fn alive(&self) -> bool {
@@ -510,7 +519,7 @@ impl Owner for Producer {
     }
 
     #[inline(always)]
-    fn close(&self, (): ()) {
+    fn close(&self, _: Ticket) {
         let open = self.open.get() - 1;
         self.open.set(open);
         if open == 0 {
@@ -523,7 +532,7 @@ impl Owner for Producer {
     /// What was reserved last is given back by moving the head; what was not becomes padding.
     #[cold]
     #[inline(never)]
-    fn close_part(&self, (): (), part: Part<'_>) {
+    fn close_part(&self, ticket: Ticket, part: Part<'_>) {
         if !self.alive() {
             return;
         }
@@ -536,7 +545,7 @@ impl Owner for Producer {
             // Given back to the last byte: there is nothing to publish.
             self.open.set(0);
         } else {
-            self.close(());
+            self.close(ticket);
         }
     }
 }

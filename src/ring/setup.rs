@@ -124,6 +124,8 @@ pub struct Ring {
     consumer_taken: AtomicBool,
     /// Nobody but this process can write the header page.
     own_header: bool,
+    /// A forked child has no producer to give.
+    guard: ForkGuard,
 }
 
 impl Ring {
@@ -143,8 +145,11 @@ impl Ring {
         builder: Builder,
         signal: Option<Signal>,
         description: Description,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, SetupError> {
+        let guard =
+            ForkGuard::new().map_err(|source| SetupError::Io { doing: "map a page that fork wipes", source })?;
+        Ok(Self {
+            guard,
             memory: Arc::new(memory),
             own_header: matches!(home, Home::Private),
             home,
@@ -155,7 +160,7 @@ impl Ring {
             description,
             producer_taken: AtomicBool::new(false),
             consumer_taken: AtomicBool::new(false),
-        }
+        })
     }
 
     /// What the ring said of itself when it was made or opened.
@@ -166,6 +171,9 @@ impl Ring {
     fn take_producer(&self, mode_fits: bool, wanted: &'static str) -> Result<Equipment, SetupError> {
         if !mode_fits {
             return Err(SetupError::WrongMode { mode: self.memory.mode(), wanted });
+        }
+        if !self.guard.alive() {
+            return Err(SetupError::Forked);
         }
         let guard =
             ForkGuard::new().map_err(|source| SetupError::Io { doing: "map a page that fork wipes", source })?;
@@ -256,7 +264,7 @@ impl Ring {
         );
         let signal = (builder.wake != Wake::Never).then(|| Signal::new().expect("a signal"));
         let description = builder.describe(geometry);
-        let mut ring = Self::from_parts(memory, Home::Private, builder, signal, description);
+        let mut ring = Self::from_parts(memory, Home::Private, builder, signal, description).expect("a ring");
         ring.own_header = own_header;
         ring
     }

@@ -235,15 +235,20 @@ impl Inner {
         if !self.equipment.guard.alive() {
             return Err(BeginError::Forked);
         }
+        // Before anything is taken: a clock is foreign code, which may come back here, or panic.
+        let now = match self.lost_pending.load(Site::Lost.order()) {
+            0 => None,
+            _ => self.equipment.lost.as_ref().and_then(LostRecord::now),
+        };
         let pending = self.take_pending();
-        let lost = self.equipment.lost.as_ref().filter(|_| pending != 0);
+        let lost = self.equipment.lost.as_ref().filter(|lost| pending != 0 && lost.has_clock() == now.is_some());
         let (claim, plan) = self.reserve(size, in_page, lost).inspect_err(|_| self.count_lost(pending))?;
         let mut at = claim.start;
         match (lost, plan.lost) {
             (Some(lost), Some(lost_at)) => {
                 at = self.fill_gap(at, claim.start.wrapping_add(lost_at));
                 let mut span = self.claim(at, lost.size());
-                lost.fill(pending, |at, bytes| span.put(at, bytes));
+                lost.fill(pending, now, |at, bytes| span.put(at, bytes));
                 at = at.wrapping_add(lost.size() as u64);
             }
             _ if pending != 0 => self.put_back(pending),
