@@ -16,7 +16,7 @@ mod peers;
 #[path = "support/queue.rs"]
 mod queue;
 
-use ours::{Each, Forward, InPage, Shared};
+use ours::{Each, Forward, InPage, Merged, Shared};
 use peers::{Array, BbqueueFramed, Ringbuf, Rtrb, RtrbChunk, RtrbEach};
 use queue::Queue;
 
@@ -167,6 +167,7 @@ fn main() {
             several::<Array, Array>(&options, producers);
             several::<Shared, Array>(&options, producers);
             several::<Each, Array>(&options, producers);
+            several::<Merged, Array>(&options, producers);
             several::<RtrbEach, Array>(&options, producers);
         }
     }
@@ -179,6 +180,7 @@ fn main() {
         for producers in [1, 2, 4] {
             tail::<Shared>(&options, producers);
             tail::<Each>(&options, producers);
+            tail::<Merged>(&options, producers);
             tail::<Array>(&options, producers);
             tail::<RtrbEach>(&options, producers);
         }

@@ -12,7 +12,7 @@ mod peers;
 #[path = "support/queue.rs"]
 mod queue;
 
-use ours::{Each, Forward, InPage, Shared};
+use ours::{Each, Forward, InPage, Merged, Shared};
 use peers::{Array, BbqueueFramed, Ringbuf, Rtrb, RtrbChunk, RtrbEach};
 use queue::Queue;
 
@@ -65,6 +65,7 @@ fn producers_of<const N: usize>(c: &mut Criterion) {
         group.throughput(Throughput::Bytes(N as u64));
         many::<N, Shared>(&mut group, producers);
         many::<N, Each>(&mut group, producers);
+        many::<N, Merged>(&mut group, producers);
         many::<N, Array>(&mut group, producers);
         many::<N, RtrbEach>(&mut group, producers);
         group.finish();

@@ -1,7 +1,8 @@
 //! The rings of this crate.
 #![allow(dead_code, reason = "each bench uses its part")]
 
-use perfring::ring::{Builder, Consumer, Producer, Ring, SharedProducer, Wake};
+use perfring::merge::Merge;
+use perfring::ring::{Builder, Consumer, Producer, Record, Ring, SharedProducer, Wake};
 
 use crate::queue::{Queue, fill, sum_of};
 
@@ -137,5 +138,38 @@ impl<const N: usize> Queue<N> for Each {
     #[inline(always)]
     fn drain(rx: &mut Self::Rx, total: &mut u64) -> u64 {
         rx.iter_mut().map(|rx| <InPage as Queue<N>>::drain(rx, total)).sum()
+    }
+}
+
+/// A ring for each producer, read through the merge: in the order of word 0, which grows in each producer.
+pub struct Merged;
+
+fn seed_of(record: &Record<'_>) -> Option<u64> {
+    record.body().first_chunk().map(|word| u64::from_ne_bytes(*word))
+}
+
+impl<const N: usize> Queue<N> for Merged {
+    const NAME: &'static str = "perfring, one per thread, merged";
+    type Tx = Producer;
+    type Rx = Merge<Consumer, fn(&Record<'_>) -> Option<u64>>;
+
+    fn new(bytes: usize, producers: usize) -> (Vec<Self::Tx>, Self::Rx) {
+        let (txs, rxs) = <Each as Queue<N>>::new(bytes, producers);
+        (txs, Merge::new(rxs, seed_of))
+    }
+
+    #[inline(always)]
+    fn push(tx: &mut Self::Tx, seed: u64) -> bool {
+        <InPage as Queue<N>>::push(tx, seed)
+    }
+
+    #[inline(always)]
+    fn drain(rx: &mut Self::Rx, total: &mut u64) -> u64 {
+        let mut count = 0;
+        rx.for_each(None, |merged| {
+            *total = total.wrapping_add(sum_of::<N>(merged.expect("a sound record").record.body()));
+            count += 1;
+        });
+        count
     }
 }

@@ -222,6 +222,10 @@ impl Consumer {
             KernelDirection::Forward => (Mode::Lossless, header.data_tail().load(Site::Describe.order())),
             KernelDirection::Backward => (Mode::OverwriteBackward, 0),
         };
+        if !position.is_multiple_of(8) {
+            let head = header.data_head().load(Site::HeadLoad.order());
+            return Err(AttachError::Positions { head, tail: position, data_size: size });
+        }
         let memory = Arc::new(Memory::new(header, data, geometry, mode, Trust::Exclusive, backing));
         Ok(Self::new(Source::Memory { memory, kernel: true }, geometry, mode, position, Alarm::Kernel(fd), None))
     }
@@ -339,7 +343,7 @@ impl Consumer {
     fn oldest(&self, head: u64) -> u64 {
         let reserved = self.source.reserved().unwrap_or(head);
         let start = self.source.start().unwrap_or(reserved);
-        if reserved.wrapping_sub(start) <= self.geometry.size() {
+        if reserved.wrapping_sub(start) <= self.geometry.size() && start.is_multiple_of(8) {
             return if before(head, start) { head } else { start };
         }
         self.valid_from(reserved, head)
@@ -357,21 +361,20 @@ impl Consumer {
     fn snapshot_backward(&mut self, head: u64) -> Result<(u64, u64), ReadError> {
         let fail = |kind| ReadError { position: head, kind, skipped: 0 };
         let size = self.geometry.size();
-        let start = self.source.start().map_err(fail)?;
-        let written = start.wrapping_sub(head);
+        // Whole words, whatever a hostile header page says.
+        let written = self.source.start().map_err(fail)?.wrapping_sub(head) & !7;
         let wanted = if self.fresh { written } else { self.position.wrapping_sub(head) };
         self.window.clear();
-        self.window_start = head;
         self.source.copy(&self.geometry, head, wanted.min(size) as usize, &mut self.window).map_err(fail)?;
         fence_at!(Site::SnapshotFence);
         // Everything a lap above this may have been overwritten while it was copied.
         let valid = self.source.reserved().map_err(fail)?.wrapping_add(size).wrapping_sub(head);
-        self.window.truncate(if valid > size { 0 } else { valid as usize });
+        self.window.truncate(if valid > size { 0 } else { valid as usize & !7 });
         let have = self.window.len() as u64;
         self.cut = have < wanted;
         let missed = if self.fresh { 0 } else { wanted - have };
         self.fresh = false;
-        self.position = head;
+        (self.window_start, self.position) = (head, head);
         Ok((head.wrapping_add(have), missed))
     }
 
@@ -420,7 +423,7 @@ impl Consumer {
             match self.odd(position, header, end) {
                 Ok(step) => {
                     self.position = position.wrapping_add(step);
-                    self.stats.padding += step;
+                    self.stats.padding = self.stats.padding.saturating_add(step);
                 }
                 Err(kind) => return Some(Err(self.skip(position, kind, end))),
             }
@@ -503,7 +506,7 @@ impl Consumer {
         let to = if self.geometry.confined() && before(next, end) { next } else { end };
         let skipped = to.wrapping_sub(position);
         self.position = to;
-        self.stats.skipped += skipped;
+        self.stats.skipped = self.stats.skipped.saturating_add(skipped);
         ReadError { position, kind, skipped }
     }
 
@@ -559,7 +562,7 @@ impl Consumer {
                 let to = if before(position, to) { to } else { end };
                 let skipped = to.wrapping_sub(position);
                 self.position = to;
-                self.stats.skipped += skipped;
+                self.stats.skipped = self.stats.skipped.saturating_add(skipped);
                 return Some(Err(ReadError { position, kind: ReadErrorKind::Overwritten, skipped }));
             }
         }
@@ -670,7 +673,7 @@ impl Drain<'_> {
         if skipped == 0 {
             return None;
         }
-        self.consumer.stats.skipped += skipped;
+        self.consumer.stats.skipped = self.consumer.stats.skipped.saturating_add(skipped);
         Some(Err(ReadError { position: self.end, kind: ReadErrorKind::Overwritten, skipped }))
     }
 

@@ -31,6 +31,12 @@ pub(crate) fn most(memory: &Memory, in_page: bool) -> usize {
     MAX_RECORD_SIZE.min(limit as usize)
 }
 
+/// Whether any record can have `size` bytes; without a look at the ring, so that it costs nothing where `size` is known.
+#[inline(always)]
+fn can_be_a_size(size: usize) -> bool {
+    size.wrapping_sub(HEADER_SIZE) <= MAX_RECORD_SIZE - HEADER_SIZE && size.is_multiple_of(8)
+}
+
 /// Why a record of `size` bytes can never be reserved.
 #[cold]
 pub(crate) fn bad_size(memory: &Memory, size: usize, in_page: bool) -> BeginError {
@@ -205,7 +211,7 @@ impl Producer {
     /// `data_tail` (counted as lost), a forked process.
     #[inline(always)]
     pub fn begin_forward_in_page(&self, size: usize) -> Result<Reservation<'_, Self>, BeginError> {
-        if !size.is_multiple_of(8) || size == 0 {
+        if !can_be_a_size(size) {
             return Err(bad_size(&self.memory, size, true));
         }
         let fits = self.has_room(&self.page_limit, size);
@@ -223,7 +229,7 @@ impl Producer {
     /// As [`begin_forward_in_page`](Self::begin_forward_in_page), and [`BeginError::Confined`] on a confined ring.
     #[inline(always)]
     pub fn begin_forward(&self, size: usize) -> Result<SplitReservation<'_, Self>, BeginError> {
-        if !size.is_multiple_of(8) || size == 0 {
+        if !can_be_a_size(size) {
             return Err(bad_size(&self.memory, size, false));
         }
         let fits = self.has_room(&self.run_limit, size);
@@ -238,7 +244,8 @@ impl Producer {
         Ok(SplitReservation { open: self.opened(span, position, size) })
     }
 
-    /// Whether a record can be reserved at the head without further ado. A limit behind the head is no room.
+    /// Whether a record can be reserved at the head without further ado. A limit behind the head is no room; `size` is one
+    /// that a record can have, so it stays positive.
     #[inline(always)]
     fn has_room(&self, limit: &Cell<u64>, size: usize) -> bool {
         size as i64 <= limit.get().wrapping_sub(self.head.get()) as i64 && self.equipment.guard.alive()
@@ -272,13 +279,15 @@ impl Producer {
     /// The bytes from `position` on, which the caller has counted into `head`, or is about to.
     #[inline(always)]
     fn claim(&self, position: u64, size: usize) -> Span<'_> {
-        // SAFETY: lossless: `Ring::producer` refuses other modes. size <= capacity (`check_size`, or a gap or lost record
-        // that was part of the room). Nobody else has the bytes: `Producer` is `!Sync` and the ring's only producer, and
-        // `position..+size` lies in head..limit, of which (1) the consumer has given all back, as limit <= data_tail +
-        // capacity for a data_tail that was loaded with acquire and is not beyond `published`; (2) nothing is claimed yet,
-        // as `head` is the end of all that is (a rewind lowers it only over a reservation that is being closed). The
-        // consumer reads them only after `publish` stores a head beyond them, which it does when no span is left: `open`
-        // counts those of reservations, and gaps and lost records are written before their function returns.
+        // SAFETY: lossless: `Ring::producer` refuses other modes. Sizes and positions are multiples of 8. Nobody else has the
+        // bytes: `Producer` is `!Sync` and the ring's only producer, and position..+size lies in head..limit (`page_limit`
+        // and `run_limit` never exceed `limit`, and `make_room` sees to gaps and lost record, too), of which (1) the
+        // consumer has given all back, as limit <= data_tail + capacity for a data_tail that was loaded with acquire and was
+        // not beyond `published`; so, `published` only growing, all that is open lies in [published, head) and less than
+        // the ring's size before limit; (2) nothing is claimed yet, as `head` is the end of all that is: a rewind lowers it
+        // only over a reservation that is being closed. The consumer reads them only after `publish_to` stores a head
+        // beyond them: that is the end of all that is reserved when nothing is open, else the start of the oldest record
+        // that is marked open; gaps and lost records are written before their function returns.
         unsafe { self.memory.claim(position, size) }
     }
 

@@ -60,7 +60,7 @@ mod slot {
     const LAP_SHIFT: u32 = 16;
 
     pub(super) fn encode(lap: u64, len: u64) -> u64 {
-        lap << LAP_SHIFT | len / 8
+        (lap << LAP_SHIFT) | (len / 8)
     }
 
     /// The length of the claim, if it is of this lap.
