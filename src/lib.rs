@@ -9,8 +9,8 @@
 #![cfg_attr(feature = "kernel", doc = "| [`kernel`] | 2 | the kernel as producer: events, mappings, polling |")]
 #![cfg_attr(not(feature = "kernel"), doc = "| `kernel` | 2 | not in this build: needs the feature `kernel` |")]
 //!
-//! Below them lies the one file that names atomics and fences, so that loom's can take their place. A layer knows those below
-//! it only.
+//! Below them lies the one file that names atomics and fences, so that loom's can take their place. A layer knows only
+//! those below it.
 //!
 //! Where to start: [`Ring::confined`](ring::Ring::confined) and [`Ring::free`](ring::Ring::free) make rings;
 //! [`Producer`](ring::Producer) writes them from one thread, [`SharedProducer`](ring::SharedProducer) from many,
@@ -37,8 +37,8 @@
 //! # Features
 //!
 //! - `kernel` (default): the module of that name.
-//! - `bench-libbpf`: libbpf as a contender of the bench `drain`. It needs the system's libelf and zlib, and changes nothing in
-//!   this library.
+//! - `bench-libbpf`: libbpf as a contender of the bench `drain`. It needs the system's libelf and zlib, and changes
+//!   nothing in this library.
 
 // Under loom only what the models use is built.
 #![cfg_attr(perfring_loom, allow(dead_code, unused_imports, unused_variables))]
