@@ -18,6 +18,22 @@
 //! of type [`RECORD_PADDING`], for readers that do not know zeros. A discarded reservation becomes such a record, too.
 //! Consumers step over both.
 
+//!
+//! # Memory order
+//!
+//! Who stores a position gives up bytes, and who loads it takes them over:
+//!
+//! | store | order | load | order |
+//! |---|---|---|---|
+//! | producer: `data_head` | release | consumer: `data_head` | acquire |
+//! | consumer: `data_tail` | release | producer: `data_tail` | acquire |
+//! | last producer: `closed` | release | consumer: `closed` | acquire |
+//! | overwriting producer: `reserved`, then the records | release fence between them | reader: the records, then `reserved` | acquire fence between them |
+//! | producer: `data_head`, then look at `need_wake` | SeqCst fence between them | consumer: `need_wake`, then look at `data_head` | SeqCst fence between them |
+//!
+//! The whole table, with the words that shared producers have among themselves, is `src/ring/order.rs`: each row has its
+//! pair and the loom models that cover it, and `loom-tests/run` weakens every order in turn and sees a model fail.
+
 mod consumer;
 mod describe;
 mod error;

@@ -154,6 +154,26 @@ impl Watermark {
 /// assert_eq!(seen, 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// Two threads cannot use one:
+///
+/// ```compile_fail,E0277
+/// # let ring = perfring::ring::Ring::confined(8).private().unwrap();
+/// let producer = ring.producer().unwrap();
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| producer.lost_total());
+/// });
+/// ```
+///
+/// and a reservation does not outlive it:
+///
+/// ```compile_fail,E0505
+/// # let ring = perfring::ring::Ring::confined(8).private().unwrap();
+/// let producer = ring.producer().unwrap();
+/// let record = producer.begin_forward_in_page(16).unwrap();
+/// drop(producer);
+/// record.commit(9, 0);
+/// ```
 pub struct Producer {
     memory: Arc<Memory>,
     /// The largest record in page; the largest, or 0 where none may cross granules.

@@ -64,7 +64,8 @@ impl Builder {
         self
     }
 
-    /// When a sleeping consumer is woken. The default is [`Wake::Events(1)`](Wake::Events).
+    /// When a sleeping consumer is woken. The default is [`Wake::Events(1)`](Wake::Events): at each publication, which costs
+    /// a full fence each time, and a system call where the consumer sleeps. A watermark of more makes both rare.
     pub fn wake(mut self, wake: Wake) -> Self {
         self.wake = wake;
         self

@@ -89,6 +89,8 @@ impl Source {
         len: usize,
         into: &mut Vec<u8>,
     ) -> Result<(), ReadErrorKind> {
+        // As much as a hostile image says: no reason to abort.
+        into.try_reserve(len).map_err(|_| ReadErrorKind::File(std::io::ErrorKind::OutOfMemory))?;
         match self {
             Self::Memory { memory, .. } => {
                 if let Some(words) = memory.words() {

@@ -80,6 +80,15 @@ mod imp {
             }
         }
 
+        /// A descriptor to sleep on beside the first: readable once the process that writes the ring has ended. `None` where
+        /// that process cannot be told, or has ended already. [`wait`](Self::wait) watches it itself.
+        pub fn producer_fd(&self) -> Option<BorrowedFd<'_>> {
+            match self.writer() {
+                Writer::Alive(fd) => Some(fd.as_fd()),
+                _ => None,
+            }
+        }
+
         /// Sleeps until there is something to read, but no longer than `timeout` (`None`: for ever).
         ///
         /// A producer rings only at its watermark, so something may become readable without a wake-up; a kernel ring does
@@ -99,10 +108,6 @@ mod imp {
                 if matches!(self.writer(), Writer::Gone) {
                     return Ok(if self.is_ready() { Wait::Ready } else { Wait::ProducerDied });
                 }
-                let writer = match self.writer() {
-                    Writer::Alive(fd) => Some(fd.as_fd()),
-                    _ => None,
-                };
                 let slice = match self.as_fd() {
                     Some(_) => deadline,
                     None => {
@@ -110,7 +115,7 @@ mod imp {
                         Some(deadline.map_or(look, |deadline| deadline.min(look)))
                     }
                 };
-                let [bell, process] = sys::poll([self.as_fd(), writer], slice)?;
+                let [bell, process] = sys::poll([self.as_fd(), self.producer_fd()], slice)?;
                 if process.readable {
                     self.set_writer(Writer::Gone);
                     continue;
