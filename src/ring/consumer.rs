@@ -740,3 +740,12 @@ impl fmt::Debug for Consumer {
             .finish_non_exhaustive()
     }
 }
+
+impl fmt::Debug for Drain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drain")
+            .field("position", &self.consumer.position)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
+}

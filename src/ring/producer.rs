@@ -26,9 +26,13 @@ pub(crate) struct Equipment {
 
 /// The largest record that can be reserved in a page, or at all: a multiple of 8.
 pub(crate) fn most(memory: &Memory, in_page: bool) -> usize {
-    let geometry = memory.geometry();
-    let limit = if in_page { geometry.granule().min(geometry.capacity()) } else { geometry.capacity() };
-    MAX_RECORD_SIZE.min(limit as usize)
+    MAX_RECORD_SIZE.min(if in_page { room_in_page(memory) } else { memory.geometry().capacity() } as usize)
+}
+
+/// What a record in page and the gap before it can always have when the ring is empty. The gap is smaller than the record,
+/// so that is a granule, but for a ring that is one granule only.
+fn room_in_page(memory: &Memory) -> u64 {
+    memory.geometry().granule().min(memory.geometry().size() / 2)
 }
 
 /// Whether any record can have `size` bytes; without a look at the ring, so that it costs nothing where `size` is known.
@@ -40,7 +44,8 @@ fn can_be_a_size(size: usize) -> bool {
 /// Why a record of `size` bytes can never be reserved.
 #[cold]
 pub(crate) fn bad_size(memory: &Memory, size: usize, in_page: bool) -> BeginError {
-    let (granule, capacity) = (memory.geometry().granule() as usize, memory.geometry().capacity() as usize);
+    let granule = memory.geometry().granule() as usize;
+    let capacity = if in_page { room_in_page(memory) } else { memory.geometry().capacity() } as usize;
     match size {
         _ if !in_page && memory.geometry().confined() => BeginError::Confined,
         0 => BeginError::ZeroSize,
@@ -439,12 +444,9 @@ impl Producer {
         }
     }
 
-    /// Publishes everything before `head`.
+    /// Publishes everything before `head`. This is still the process that the producer belongs to.
     #[inline(always)]
     fn publish_to(&self, head: u64) {
-        if !self.equipment.guard.alive() {
-            return;
-        }
         self.memory.header().data_head().store(head, Site::HeadStore.order());
         let bytes = head.wrapping_sub(self.published.replace(head));
         if self.watermark.crossed(bytes) {
@@ -503,6 +505,11 @@ impl Owner for Producer {
     type Claim = ();
 
     #[inline(always)]
+    fn alive(&self) -> bool {
+        self.equipment.guard.alive()
+    }
+
+    #[inline(always)]
     fn close(&self, (): ()) {
         let open = self.open.get() - 1;
         self.open.set(open);
@@ -517,6 +524,9 @@ impl Owner for Producer {
     #[cold]
     #[inline(never)]
     fn close_part(&self, (): (), part: Part<'_>) {
+        if !self.alive() {
+            return;
+        }
         if part.position.wrapping_add(part.span.len() as u64) == self.head.get() {
             self.move_head(part.position.wrapping_add(part.used as u64));
         } else {

@@ -2,6 +2,7 @@
 
 use super::layout::{HEADER_SIZE, RecordHeader};
 use super::memory::Span;
+use std::fmt;
 use thiserror::Error;
 
 /// Why a record could not be committed shorter; it was discarded.
@@ -20,11 +21,17 @@ pub trait Owner: sealed::Sealed {
     #[doc(hidden)]
     type Claim: Copy;
 
+    /// Whether this is still the process that the producer belongs to. In a forked child nothing is closed: the reservation
+    /// is the parent's.
+    #[doc(hidden)]
+    fn alive(&self) -> bool;
+
     /// The record of this claim is written, all of it.
     #[doc(hidden)]
     fn close(&self, claim: Self::Claim);
 
-    /// The record of this claim is written up to `part.used` bytes, which may be 0; the rest is given up.
+    /// The record of this claim is written up to `part.used` bytes, which may be 0; the rest is given up. Does nothing where
+    /// the producer is not alive.
     #[doc(hidden)]
     fn close_part(&self, claim: Self::Claim, part: Part<'_>);
 }
@@ -107,6 +114,16 @@ impl<P: Owner> Drop for Open<'_, P> {
     }
 }
 
+impl<P: Owner> fmt::Debug for Open<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Open")
+            .field("position", &self.position)
+            .field("size", &self.span.len())
+            .field("filled", &self.filled)
+            .finish_non_exhaustive()
+    }
+}
+
 macro_rules! common {
     () => {
         /// Bytes reserved, the header's 8 included.
@@ -133,13 +150,20 @@ macro_rules! common {
             self.open.put(bytes);
         }
 
-        /// Closes the record with this type and these misc bits. It becomes visible as soon as everything that was
+        /// Closes the record with this type and these misc bits. ([`RECORD_PADDING`](super::RECORD_PADDING) and
+        /// [`RECORD_OPEN`](super::RECORD_OPEN) are the ring's own: consumers skip the first and report the second.) It becomes visible as soon as everything that was
         /// reserved before it is closed. Bytes of the body that were never written are zero.
         #[inline(always)]
         pub fn commit(mut self, type_: u32, misc: u16) {
-            self.open.finish(self.size(), type_, misc);
-            self.open.owner.close(self.open.claim);
+            let (owner, claim) = (self.open.owner, self.open.claim);
+            let alive = owner.alive();
+            if alive {
+                self.open.finish(self.size(), type_, misc);
+            }
             std::mem::forget(self);
+            if alive {
+                owner.close(claim);
+            }
         }
 
         /// Closes the record as one of `size` bytes, header included; the rest of the reservation is given back, or
@@ -153,10 +177,12 @@ macro_rules! common {
             if size < HEADER_SIZE || size > reserved || !size.is_multiple_of(8) {
                 return Err(CommitLenError { size, reserved });
             }
-            self.open.finish(size, type_, misc);
-            match size {
-                _ if size == reserved => self.open.owner.close(self.open.claim),
-                _ => self.open.close_part(size),
+            if self.open.owner.alive() {
+                self.open.finish(size, type_, misc);
+                match size {
+                    _ if size == reserved => self.open.owner.close(self.open.claim),
+                    _ => self.open.close_part(size),
+                }
             }
             std::mem::forget(self);
             Ok(())
@@ -171,6 +197,7 @@ macro_rules! common {
 ///
 /// Committed by [`commit`](Self::commit); dropping it discards it. One that is leaked (`mem::forget`) keeps everything
 /// reserved after it from being published.
+#[derive(Debug)]
 #[must_use = "dropping a reservation discards it"]
 pub struct Reservation<'a, P: Owner> {
     pub(crate) open: Open<'a, P>,
@@ -190,6 +217,7 @@ impl<P: Owner> Reservation<'_, P> {
 /// A reserved record that may wrap at the end of the data area.
 ///
 /// As [`Reservation`], but its body is two slices, of which the second is empty unless it wraps.
+#[derive(Debug)]
 #[must_use = "dropping a reservation discards it"]
 pub struct SplitReservation<'a, P: Owner> {
     pub(crate) open: Open<'a, P>,

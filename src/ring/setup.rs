@@ -14,6 +14,7 @@ use super::source::{Alarm, Source};
 use super::wakeup::{Bell, Signal, Wake};
 use super::{Mode, Padding};
 use crate::sync::AtomicBool;
+use std::fmt;
 use std::sync::Arc;
 
 /// What a ring will be like. Made by [`Ring::confined`] or [`Ring::free`].
@@ -198,7 +199,8 @@ impl Ring {
     /// As [`producer`](Self::producer).
     pub fn shared_producer(&self) -> Result<SharedProducer, SetupError> {
         let equipment = self.take_producer(self.memory.mode() == Mode::Lossless, "shared producer")?;
-        Ok(SharedProducer::new(self.memory.clone(), equipment, self.description.data_head))
+        let Description { data_head, lost_total, .. } = self.description;
+        Ok(SharedProducer::new(self.memory.clone(), equipment, data_head, lost_total))
     }
 
     /// The producer for one thread, of a ring that overwrites.
@@ -281,5 +283,11 @@ impl Builder {
             reserved: start,
             closed: false,
         }
+    }
+}
+
+impl fmt::Debug for Ring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring").field("description", &self.description).finish_non_exhaustive()
     }
 }

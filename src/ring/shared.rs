@@ -51,6 +51,8 @@ struct Inner {
     /// publish at once.
     slots: Box<[AtomicU64]>,
     lost_pending: CachePadded<AtomicU64>,
+    /// The count that no reader can change; the header page has one for them.
+    lost_total: AtomicU64,
     /// Bytes or claims published, for the watermark.
     wake_count: AtomicU64,
 }
@@ -79,7 +81,7 @@ pub struct Claim {
 }
 
 impl SharedProducer {
-    pub(crate) fn new(memory: std::sync::Arc<Memory>, equipment: Equipment, head: u64) -> Self {
+    pub(crate) fn new(memory: std::sync::Arc<Memory>, equipment: Equipment, head: u64, lost_total: u64) -> Self {
         let words = memory.geometry().size() / 8;
         let inner = Inner {
             most_in_page: most(&memory, true),
@@ -90,6 +92,7 @@ impl SharedProducer {
             published: CachePadded::new(AtomicU64::new(head)),
             slots: (0..words).map(|_| AtomicU64::new(0)).collect(),
             lost_pending: CachePadded::new(AtomicU64::new(0)),
+            lost_total: AtomicU64::new(lost_total),
             wake_count: AtomicU64::new(0),
         };
         Self { inner: Arc::new(inner) }
@@ -141,7 +144,7 @@ impl SharedProducer {
 
     /// Records that could not be written since the ring was made: the authoritative count.
     pub fn lost_total(&self) -> u64 {
-        self.inner.memory.header().lost_total().load(Site::Lost.order())
+        self.inner.lost_total.load(Site::Lost.order())
     }
 
     /// Records lost that are still to be reported by a record; 0 where the ring reports none.
@@ -314,6 +317,7 @@ impl Inner {
         if self.equipment.lost.is_some() {
             self.put_back(pending + 1);
         }
+        self.lost_total.fetch_add(1, Site::Lost.order());
         self.memory.header().lost_total().fetch_add(1, Site::Lost.order());
     }
 
@@ -395,15 +399,21 @@ impl Owner for SharedProducer {
     type Claim = Claim;
 
     #[inline(always)]
+    fn alive(&self) -> bool {
+        self.inner.equipment.guard.alive()
+    }
+
+    #[inline(always)]
     fn close(&self, claim: Claim) {
-        if self.inner.equipment.guard.alive() {
-            self.inner.publish(claim);
-        }
+        self.inner.publish(claim);
     }
 
     #[cold]
     #[inline(never)]
     fn close_part(&self, claim: Claim, part: Part<'_>) {
+        if !self.alive() {
+            return;
+        }
         part.pad();
         self.close(claim);
     }

@@ -22,9 +22,9 @@ impl Consumer {
         self.is_ready()
     }
 
-    /// Whether something is published that was not read yet.
+    /// Whether something is published that was not read yet, or reading will say why that cannot be told.
     pub fn is_ready(&self) -> bool {
-        self.source().head().is_ok_and(|head| head != self.position())
+        self.source().head().map_or(true, |head| head != self.position())
     }
 
     /// Whether the last producer has left. What it published before can still be read.

@@ -12,7 +12,7 @@ use crate::sync::fence_at;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Wake {
-    /// Only on [`flush`](super::Producer::flush) and when the last producer leaves.
+    /// Never: there is no descriptor to sleep on, and a consumer that waits looks again every few milliseconds.
     Never,
     /// After this many bytes were published since the last time; 0 means each time.
     Bytes(u64),
