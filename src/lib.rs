@@ -1,4 +1,44 @@
 //! A stream of perf records in a ring laid out exactly as Linux lays out a perf_event ring, whoever writes it.
+//!
+//! The kernel writes such a ring, or a program writes one itself; [`ring::Consumer`] reads both with the same loop.
+//!
+//! | module | layer | what it is |
+//! |---|---|---|
+//! | [`ring`] | 1 | layout, memories, producers, the consumer, wake-ups |
+//! | [`merge`] | 1 | several streams in the order of time |
+#![cfg_attr(feature = "kernel", doc = "| [`kernel`] | 2 | the kernel as producer: events, mappings, polling |")]
+#![cfg_attr(not(feature = "kernel"), doc = "| `kernel` | 2 | not in this build: needs the feature `kernel` |")]
+//!
+//! Below them lies the one file that names atomics and fences, so that loom's can take their place. A layer knows only
+//! those below it.
+//!
+//! Where to start: [`Ring::confined`](ring::Ring::confined) and [`Ring::free`](ring::Ring::free) make rings;
+//! [`Producer`](ring::Producer) writes them from one thread, [`SharedProducer`](ring::SharedProducer) from many,
+//! [`OverwriteProducer`](ring::OverwriteProducer) keeps the newest records.
+//!
+//! ```
+//! use perfring::ring::Ring;
+//!
+//! let ring = Ring::confined(4).private()?;
+//! let (producer, mut consumer) = (ring.producer()?, ring.consumer()?);
+//!
+//! let mut record = producer.begin_forward_in_page(32)?;
+//! record.body_mut().fill(7);
+//! record.commit(9, 0);
+//!
+//! let read = consumer.for_each(|record| {
+//!     assert_eq!(record.header().type_, 9);
+//!     assert_eq!(record.body(), [7; 24]);
+//! })?;
+//! assert_eq!(read, 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Features
+//!
+//! - `kernel` (default): the module of that name.
+//! - `bench-libbpf`: libbpf as a contender of the bench `drain`. It needs the system's libelf and zlib, and changes
+//!   nothing in this library.
 
 // Under loom only what the models use is built.
 #![cfg_attr(perfring_loom, allow(dead_code, unused_imports, unused_variables))]
@@ -8,3 +48,8 @@ pub mod kernel;
 pub mod merge;
 pub mod ring;
 mod sync;
+
+/// The code in the README.
+#[cfg(all(doctest, feature = "kernel"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

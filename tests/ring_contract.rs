@@ -1647,3 +1647,19 @@ fn what_can_be_reserved_fits_into_an_empty_ring_of_one_granule_wherever_its_head
     }
     assert_eq!(producer.lost_total(), 0);
 }
+
+#[test]
+fn a_pause_refuses_records_and_counts_them() {
+    let ring = Ring::free(1).mode(Mode::OverwriteBackward).private().unwrap();
+    let (producer, mut consumer) = (ring.overwrite_producer().unwrap(), ring.consumer().unwrap());
+    producer.begin_backward(16).unwrap().commit(9, 0);
+    consumer.pause();
+    assert_eq!(producer.begin_backward(16).map(|_| ()), Err(BeginError::Paused));
+    assert_eq!((producer.lost_total(), consumer.lost_total()), (1, Some(1)));
+    assert_eq!(consumer.for_each(|record| assert_eq!(record.header().type_, 9)), Ok(1));
+    consumer.resume();
+    producer.begin_backward(16).unwrap().commit(10, 0);
+    let mut types = Vec::new();
+    consumer.for_each(|record| types.push(record.header().type_)).unwrap();
+    assert_eq!(types, [10, 2], "the newest first, and before it what was lost");
+}

@@ -140,6 +140,8 @@ pub struct Consumer {
     /// The window of a backward ring ends where the newest records have overwritten older ones, not at a record's end.
     cut: bool,
     description: Option<Box<Description>>,
+    /// A head that cannot be, and that was reported: no reason to read again.
+    bad_head: Option<u64>,
     #[cfg(not(perfring_loom))]
     writer: Writer,
 }
@@ -170,6 +172,7 @@ impl Consumer {
             fresh: true,
             cut: false,
             description: description.map(Box::new),
+            bad_head: None,
             #[cfg(not(perfring_loom))]
             writer: Writer::Unknown,
         }
@@ -283,6 +286,19 @@ impl Consumer {
         }
     }
 
+    /// Has the producer of a ring of ours that overwrites refuse new records, and count them as lost, until
+    /// [`resume`](Self::resume): then nothing is overwritten while it is read. Records that are open can still be committed.
+    /// (What was overwritten without a pause is reported, not delivered.) No effect on other rings: for the kernel's there
+    /// is `PERF_EVENT_IOC_PAUSE_OUTPUT`.
+    pub fn pause(&self) {
+        self.source.store_paused(self.mode, 1);
+    }
+
+    /// Ends a [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.source.store_paused(self.mode, 0);
+    }
+
     /// Starts reading up to what is published now.
     pub fn drain(&mut self) -> Drain<'_> {
         match self.start() {
@@ -298,7 +314,6 @@ impl Consumer {
     #[inline]
     pub fn for_each(&mut self, mut action: impl FnMut(Record<'_>)) -> Result<u64, ReadError> {
         let mut count = 0;
-        #[cfg(not(perfring_loom))]
         let mut drain = match self.direct_head() {
             Some(end) => {
                 count = self.direct_run(end, &mut action);
@@ -309,21 +324,15 @@ impl Consumer {
             }
             None => self.drain(),
         };
-        #[cfg(perfring_loom)]
-        let mut drain = self.drain();
         while let Some(record) = drain.next() {
             action(record?);
             count += 1;
-            #[cfg(not(perfring_loom))]
-            {
-                count += drain.consumer.direct_run(drain.end, &mut action);
-            }
+            count += drain.consumer.direct_run(drain.end, &mut action);
         }
         Ok(count)
     }
 
     /// The head, where records are lent in place and it is sound.
-    #[cfg(not(perfring_loom))]
     #[inline(always)]
     fn direct_head(&self) -> Option<u64> {
         let (Source::Memory { memory, .. }, true) = (&self.source, self.direct) else { return None };
@@ -333,9 +342,7 @@ impl Consumer {
     }
 
     /// Calls `action` with the records up to `end`, which was the head, or up to the next thing that is no plain record;
-    /// gives how many there were. Nothing where records are not lent in place. (Under loom there are no slices: there each
-    /// record goes by `next`, which has the same loads and stores of head and tail.)
-    #[cfg(not(perfring_loom))]
+    /// gives how many there were. Nothing where records are not lent in place.
     #[inline(always)]
     fn direct_run(&mut self, end: u64, action: &mut impl FnMut(Record<'_>)) -> u64 {
         let Self { source, geometry, direct, position, released, release_every, .. } = self;
@@ -374,6 +381,7 @@ impl Consumer {
     /// The position that the next drain ends at, and how many bytes are missing there; or why there can be no drain.
     fn start(&mut self) -> Result<(u64, u64), ReadError> {
         let head = self.source.head().map_err(|kind| ReadError { position: self.position, kind, skipped: 0 })?;
+        self.catch_up(head)?;
         let ahead = head.wrapping_sub(self.position);
         let sound = head.is_multiple_of(8)
             && match self.mode {
@@ -383,6 +391,7 @@ impl Consumer {
                 // Nor has it grown downwards for a fresh one: `snapshot_backward` looks at where it started.
                 Mode::OverwriteBackward => self.fresh || !before(self.position, head),
             };
+        self.bad_head = (!sound).then_some(head);
         if !sound {
             return Err(ReadError { position: self.position, kind: ReadErrorKind::Head { head }, skipped: 0 });
         }
@@ -397,6 +406,43 @@ impl Consumer {
             }
             Mode::OverwriteBackward => self.snapshot_backward(head),
         }
+    }
+
+    /// Who reads a lossless ring without giving space back may be overtaken by who does: goes on where that one is.
+    fn catch_up(&mut self, head: u64) -> Result<(), ReadError> {
+        if !self.observes() || head.wrapping_sub(self.position) <= self.geometry.size() {
+            return Ok(());
+        }
+        let position = self.position;
+        let fail = |kind| ReadError { position, kind, skipped: 0 };
+        let tail = self.source.start().map_err(fail)?;
+        if !self.overtaken_by(tail) || head.wrapping_sub(tail) > self.geometry.size() {
+            return Ok(());
+        }
+        Err(self.overtaken(position, tail))
+    }
+
+    /// Whether this is a reader of a lossless ring who does not give space back.
+    fn observes(&self) -> bool {
+        self.mode == Mode::Lossless && !self.source.releases()
+    }
+
+    fn overtaken_by(&self, tail: u64) -> bool {
+        tail.is_multiple_of(8) && before(self.position, tail)
+    }
+
+    /// Goes on at `to`, what is before being overwritten.
+    fn overtaken(&mut self, position: u64, to: u64) -> ReadError {
+        let skipped = to.wrapping_sub(position);
+        self.window.clear();
+        self.position = to;
+        self.stats.skipped = self.stats.skipped.saturating_add(skipped);
+        ReadError { position, kind: ReadErrorKind::Overwritten, skipped }
+    }
+
+    /// Whether there is a head that was not read up to, and that was not refused already.
+    pub(super) fn sees_more(&self, head: u64) -> bool {
+        head != self.position && Some(head) != self.bad_head
     }
 
     /// Where the oldest granule that is whole starts in a ring that overwrites forward.
@@ -622,13 +668,20 @@ impl Consumer {
                 }
             };
             if reserved.wrapping_sub(position) > self.geometry.size() {
-                self.window.clear();
                 let to = self.valid_from(reserved, end);
                 let to = if before(position, to) { to } else { end };
-                let skipped = to.wrapping_sub(position);
-                self.position = to;
-                self.stats.skipped = self.stats.skipped.saturating_add(skipped);
-                return Some(Err(ReadError { position, kind: ReadErrorKind::Overwritten, skipped }));
+                return Some(Err(self.overtaken(position, to)));
+            }
+        }
+        if self.observes() {
+            // What lies before the tail may have been overwritten while it was copied.
+            fence_at!(Site::SnapshotFence);
+            let tail = match self.source.start() {
+                Ok(tail) => tail,
+                Err(kind) => return Some(Err(ReadError { position, kind, skipped: 0 })),
+            };
+            if self.overtaken_by(tail) {
+                return Some(Err(self.overtaken(position, if before(tail, end) { tail } else { end })));
             }
         }
         Some(Ok(()))

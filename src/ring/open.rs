@@ -37,7 +37,7 @@ pub struct RingFds {
     pub header: OwnedFd,
     /// The data area, which only the ring's maker can write.
     pub data: OwnedFd,
-    /// The eventfd that producers ring, unless the ring never wakes anybody.
+    /// The consumer's side of the socket pair that producers ring by, unless the ring never wakes anybody.
     pub bell: Option<OwnedFd>,
 }
 
@@ -136,8 +136,13 @@ impl Builder {
         let (geometry, description, header) = self.plan()?;
         let mapped = map_memfd(&header, geometry.size() as usize).map_err(doing("make and seal memfds"))?;
         let memory = Memory::new(mapped.0, mapped.1, geometry, self.mode, Trust::Exclusive, mapped.2);
-        let signal = self.signal()?;
-        Ring::from_parts(memory, Home::Memfd { header: mapped.3, data: mapped.4 }, self, signal, description)
+        let (signal, bell) = match self.wake {
+            Wake::Never => (None, None),
+            _ => {
+                Signal::pair().map(|(ours, theirs)| (Some(ours), Some(theirs))).map_err(doing("make a socket pair"))?
+            }
+        };
+        Ring::from_parts(memory, Home::Memfd { header: mapped.3, data: mapped.4, bell }, self, signal, description)
     }
 
     /// Makes the ring in a new file, which survives the process, however it ends. All of it is allocated at once. The
@@ -252,14 +257,14 @@ impl Ring {
     /// `Unsupported` for rings in other memory; no descriptors.
     pub fn fds(&self) -> Result<RingFds, SetupError> {
         let io = doing("duplicate the ring's descriptors");
-        let Home::Memfd { header, data } = &self.home else {
+        let Home::Memfd { header, data, bell } = &self.home else {
             return Err(io(io::ErrorKind::Unsupported.into()));
         };
         let duplicate = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().map_err(&io);
         Ok(RingFds {
             header: duplicate(header.as_fd())?,
             data: duplicate(data.as_fd())?,
-            bell: self.signal.as_ref().map(|signal| duplicate(signal.as_fd())).transpose()?,
+            bell: bell.as_ref().map(|bell| duplicate(bell.as_fd())).transpose()?,
         })
     }
 }

@@ -106,7 +106,7 @@ pub(super) enum Home {
     /// Memory of this process.
     Private,
     #[cfg(not(perfring_loom))]
-    Memfd { header: std::os::fd::OwnedFd, data: std::os::fd::OwnedFd },
+    Memfd { header: std::os::fd::OwnedFd, data: std::os::fd::OwnedFd, bell: Option<std::os::fd::OwnedFd> },
     #[cfg(not(perfring_loom))]
     File { file: std::fs::File },
 }

@@ -1,5 +1,6 @@
 //! Where a consumer reads from, and what it sleeps on.
 
+use super::Mode;
 use super::error::ReadErrorKind;
 use super::layout::Geometry;
 #[cfg(not(perfring_loom))]
@@ -64,7 +65,7 @@ impl Source {
         }
     }
 
-    /// The position that a ring that overwrites started at: it stands in `data_tail`, which nobody needs there.
+    /// `data_tail`: in a ring that overwrites, which does not need it, the position that the ring started at.
     pub(crate) fn start(&self) -> Result<u64, ReadErrorKind> {
         match self {
             Self::Memory { memory, .. } => Ok(memory.header().data_tail().load(Site::Describe.order())),
@@ -111,6 +112,15 @@ impl Source {
         }
     }
 
+    /// Whether what was read is given back to the producer.
+    pub(crate) fn releases(&self) -> bool {
+        match self {
+            Self::Memory { .. } => true,
+            #[cfg(not(perfring_loom))]
+            Self::File(file) => file.releases,
+        }
+    }
+
     pub(crate) fn store_tail(&self, tail: u64) {
         match self {
             Self::Memory { memory, .. } => memory.header().data_tail().store(tail, Site::TailStore.order()),
@@ -122,6 +132,23 @@ impl Source {
             }
             #[cfg(not(perfring_loom))]
             Self::File(_) => {}
+        }
+    }
+
+    /// Pauses the producer of a ring that overwrites, or lets it go on.
+    pub(crate) fn store_paused(&self, mode: Mode, paused: u32) {
+        if mode == Mode::Lossless {
+            return;
+        }
+        match self {
+            Self::Memory { kernel: true, .. } => {}
+            Self::Memory { memory, .. } => memory.header().paused().store(paused, Site::Paused.order()),
+            #[cfg(not(perfring_loom))]
+            Self::File(file) => {
+                use std::os::unix::fs::FileExt;
+                // Opened for reading only: then it is read without a pause, and validated.
+                let _ = file.file.write_all_at(&paused.to_ne_bytes(), describe::PAUSED as u64);
+            }
         }
     }
 

@@ -17,6 +17,31 @@ pub(crate) fn eventfd() -> io::Result<OwnedFd> {
     owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })
 }
 
+/// Two connected datagram sockets, closed on exec.
+pub(crate) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [-1; 2];
+    // SAFETY: the array has room for the two descriptors.
+    let result = unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0, fds.as_mut_ptr()) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((owned(fds[0])?, owned(fds[1])?))
+}
+
+/// Sends a byte, without waiting, whatever flags the socket has.
+pub(crate) fn send_now(socket: BorrowedFd<'_>) {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the byte lives across the call. An error means that there are enough unread, or nobody to read them.
+    unsafe { libc::send(socket.as_raw_fd(), [1u8].as_ptr().cast(), 1, flags) };
+}
+
+/// Receives a byte, without waiting, whatever flags the socket has; whether there was one.
+pub(crate) fn receive_now(socket: BorrowedFd<'_>) -> bool {
+    let mut byte = [0u8];
+    // SAFETY: the byte lives across the call.
+    unsafe { libc::recv(socket.as_raw_fd(), byte.as_mut_ptr().cast(), 1, libc::MSG_DONTWAIT) == 1 }
+}
+
 /// A pidfd_open(2) descriptor: readable once the process has ended.
 pub(crate) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: takes no pointer; the result is checked. It is a descriptor, so it fits.

@@ -22,9 +22,10 @@ impl Consumer {
         self.is_ready()
     }
 
-    /// Whether something is published that was not read yet, or reading will say why that cannot be told.
+    /// Whether something is published that was not read yet. A head that was reported as impossible is nothing to read
+    /// until it changes.
     pub fn is_ready(&self) -> bool {
-        self.source().head().map_or(true, |head| head != self.position())
+        self.source().head().is_ok_and(|head| self.sees_more(head))
     }
 
     /// Whether the last producer has left. What it published before can still be read.
@@ -59,6 +60,7 @@ impl Consumer {
 
 #[cfg(not(perfring_loom))]
 mod imp {
+    use super::super::error::ReadErrorKind;
     use super::super::source::Writer;
     use super::super::sys;
     use super::*;
@@ -95,12 +97,15 @@ mod imp {
         /// likewise.
         ///
         /// # Errors
-        /// What poll(2) says; interruptions by signals are waited out.
+        /// What poll(2) says; interruptions by signals are waited out. What reading the ring's file says, when that fails.
         pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Wait> {
             let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
             loop {
                 if self.arm() {
                     return Ok(Wait::Ready);
+                }
+                if let Err(ReadErrorKind::File(kind)) = self.source().head() {
+                    return Err(kind.into());
                 }
                 if let Some(wait) = self.idle() {
                     return Ok(wait);

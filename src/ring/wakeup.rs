@@ -52,50 +52,76 @@ impl Bell {
 
 #[cfg(not(perfring_loom))]
 mod imp {
+    use super::super::sys;
     use std::fs::File;
     use std::io::{self, Read, Write};
-    use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+    use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
     use std::sync::Arc;
 
-    /// A non-blocking eventfd, shared by both sides.
+    /// What is rung: a non-blocking eventfd, or, between processes, a pair of sockets. Whether an eventfd blocks is up to
+    /// whoever has it, so a hostile reader could stop a producer in it; a socket can be told with each call.
     #[derive(Clone, Debug)]
-    pub(crate) struct Signal {
-        file: Arc<File>,
+    pub(crate) enum Signal {
+        Eventfd(Arc<File>),
+        Socket(Arc<OwnedFd>),
     }
 
     impl Signal {
+        /// For both sides in one process.
         pub(crate) fn new() -> io::Result<Self> {
-            Ok(Self::from_fd(super::super::sys::eventfd()?))
+            Ok(Self::Eventfd(Arc::new(File::from(sys::eventfd()?))))
         }
 
+        /// The producers' side, and the descriptor of the consumer's.
+        pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
+            let (ours, theirs) = sys::socket_pair()?;
+            Ok((Self::Socket(Arc::new(ours)), theirs))
+        }
+
+        /// The consumer's side of a pair.
         pub(crate) fn from_fd(fd: OwnedFd) -> Self {
-            Self { file: Arc::new(File::from(fd)) }
+            Self::Socket(Arc::new(fd))
         }
 
-        /// Makes the descriptor readable. `errno` is as before: a tracer's probe may sit between a call and its `errno`.
+        /// Makes the consumer's descriptor readable. `errno` is as before: a tracer's probe may sit between a call and its
+        /// `errno`.
         pub(crate) fn notify(&self) {
-            super::super::sys::preserving_errno(|| {
-                // EAGAIN: the counter is at its limit, so the descriptor is readable already.
-                let _ = (&*self.file).write(&1u64.to_ne_bytes());
+            sys::preserving_errno(|| match self {
+                Self::Eventfd(file) => {
+                    // EAGAIN: the counter is at its limit, so the descriptor is readable already.
+                    let _ = (&**file).write(&1u64.to_ne_bytes());
+                }
+                Self::Socket(socket) => sys::send_now(socket.as_fd()),
             });
         }
 
         /// Makes the descriptor not readable.
         pub(crate) fn clear(&self) {
-            // EAGAIN: it was not readable.
-            let _ = (&*self.file).read(&mut [0; 8]);
+            match self {
+                Self::Eventfd(file) => {
+                    // EAGAIN: it was not readable.
+                    let _ = (&**file).read(&mut [0; 8]);
+                }
+                // A bound, should a hostile producer ring all the time.
+                Self::Socket(socket) => while_bounded(|| sys::receive_now(socket.as_fd())),
+            }
+        }
+    }
+
+    fn while_bounded(mut again: impl FnMut() -> bool) {
+        for _ in 0..1024 {
+            if !again() {
+                return;
+            }
         }
     }
 
     impl AsFd for Signal {
         fn as_fd(&self) -> BorrowedFd<'_> {
-            self.file.as_fd()
-        }
-    }
-
-    impl AsRawFd for Signal {
-        fn as_raw_fd(&self) -> i32 {
-            self.file.as_raw_fd()
+            match self {
+                Self::Eventfd(file) => file.as_fd(),
+                Self::Socket(socket) => socket.as_fd(),
+            }
         }
     }
 }

@@ -124,7 +124,6 @@ impl Memory {
     ///
     /// # Safety
     /// As for [`lend`](Self::lend), and the bytes do not wrap at the end of the data area.
-    #[cfg(not(perfring_loom))]
     #[inline(always)]
     pub(crate) unsafe fn lend_run(&self, position: u64, len: usize) -> &[u8] {
         // SAFETY: that nobody writes the bytes, and that they do not wrap, is the caller's contract.

@@ -126,6 +126,16 @@ impl Data {
         scratch
     }
 
+    /// # Safety
+    /// As for `claim`.
+    pub(crate) unsafe fn lend_run(&self, offset: usize, len: usize) -> &[u8] {
+        let mut copy = Vec::new();
+        // SAFETY: the same contract.
+        unsafe { self.lend(offset, len, &mut copy) };
+        // There is no slice of cells. A copy that nobody frees is one that lives long enough; executions are short.
+        copy.leak()
+    }
+
     pub(crate) fn atomic_word(&self, offset: usize) -> &AtomicU64 {
         &self.words[offset / 8]
     }
