@@ -576,14 +576,16 @@ fn backward() -> Ring {
     Ring::model(64, 64, free().mode(Mode::OverwriteBackward), true)
 }
 
+fn write_overwriting(producer: &OverwriteProducer, begin: Begin, sequence: u64) {
+    let mut record = begin(producer, SIZE).unwrap();
+    record.put(&sequence.to_ne_bytes());
+    record.commit(RECORD, 0);
+}
+
 /// A lap and two more records, which `write` writes beside a reader that looks once.
 fn overwrite_on(ring: &Ring, (begin, ordered): (Begin, Ordered), write: fn(&OverwriteProducer, Begin)) {
     let (producer, mut consumer) = (ring.overwrite_producer().unwrap(), ring.consumer().unwrap());
-    for sequence in 1..=4u64 {
-        let mut record = begin(&producer, SIZE).unwrap();
-        record.put(&sequence.to_ne_bytes());
-        record.commit(RECORD, 0);
-    }
+    (1..=4).for_each(|sequence| write_overwriting(&producer, begin, sequence));
     let writer = thread::spawn(move || write(&producer, begin));
     let mut seen = Vec::new();
     read_overwritten(&mut consumer, &mut seen);
@@ -599,11 +601,7 @@ fn overwrite_on(ring: &Ring, (begin, ordered): (Begin, Ordered), write: fn(&Over
 
 /// Writes 5 and 6, one after the other.
 fn one_by_one(producer: &OverwriteProducer, begin: Begin) {
-    for sequence in [5u64, 6] {
-        let mut record = begin(producer, SIZE).unwrap();
-        record.put(&sequence.to_ne_bytes());
-        record.commit(RECORD, 0);
-    }
+    [5, 6].into_iter().for_each(|sequence| write_overwriting(producer, begin, sequence));
 }
 
 /// Writes 5 and 6, and closes 6 first: a reader that came upon 5 while it is open would find neither its type nor its body.
@@ -615,13 +613,28 @@ fn inner_first(producer: &OverwriteProducer, begin: Begin) {
     outer.commit(RECORD, 0);
 }
 
-/// Writes 5 and 6, and closes 5 while 6 is open.
-fn outer_first(producer: &OverwriteProducer, begin: Begin) {
-    let (mut outer, mut inner) = (begin(producer, SIZE).unwrap(), begin(producer, SIZE).unwrap());
+/// What is closed before the oldest open reservation is published at once, and nothing behind that is.
+fn overwrite_prefix_on(ring: &Ring, (begin, ordered): (Begin, Ordered)) {
+    let (producer, mut consumer) = (ring.overwrite_producer().unwrap(), ring.consumer().unwrap());
+    (1..=4).for_each(|sequence| write_overwriting(&producer, begin, sequence));
+    let reader = thread::spawn(move || {
+        let mut seen = Vec::new();
+        read_overwritten(&mut consumer, &mut seen);
+        (consumer, seen)
+    });
+    let (mut outer, mut inner) = (begin(&producer, SIZE).unwrap(), begin(&producer, SIZE).unwrap());
     outer.put(&5u64.to_ne_bytes());
     outer.commit(RECORD, 0);
+    let (mut consumer, mut seen) = reader.join().expect("the reader ends");
+    assert!(ordered(&seen), "{seen:?}");
+    read_overwritten(&mut consumer, &mut seen);
+    assert!(seen.contains(&5), "closed, nothing open before it, and not visible: {seen:?}");
+    assert!(seen.iter().all(|sequence| (1..=5).contains(sequence)), "{seen:?}");
     inner.put(&6u64.to_ne_bytes());
     inner.commit(RECORD, 0);
+    let mut rest = Vec::new();
+    read_overwritten(&mut consumer, &mut rest);
+    assert_eq!(rest, [6]);
 }
 
 fn overwrite() {
@@ -641,9 +654,9 @@ fn overwrite_nested_backward() {
 }
 
 fn overwrite_prefix() {
-    overwrite_on(&forward(), FORWARD, outer_first);
+    overwrite_prefix_on(&forward(), FORWARD);
 }
 
 fn overwrite_prefix_backward() {
-    overwrite_on(&backward(), BACKWARD, outer_first);
+    overwrite_prefix_on(&backward(), BACKWARD);
 }
