@@ -3,7 +3,7 @@
 
 mod reexec;
 
-use perfring::ring::{BeginError, Consumer, Mode, ReadErrorKind, Ring, RingFds, Wait, Wake};
+use perfring::ring::{BeginError, Consumer, Mode, ReadErrorKind, Ring, RingFds, SetupError, Wait, Wake};
 use reexec::{PATIENCE, Process, end_with_parent, role, start, wait_for};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
@@ -134,6 +134,23 @@ forks! {
         assert_eq!(consumer.wait(Some(std::time::Duration::ZERO)).unwrap(), Wait::TimedOut);
         drop(producer.take());
         assert_eq!(consumer.wait(None).unwrap(), Wait::Closed);
+    }
+}
+
+forks! {
+    fn a_fork_takes_no_producer_from_the_parents_ring() {
+        let ring = Ring::confined(4).memfd().unwrap();
+        let forward = Ring::confined(4).mode(Mode::OverwriteForward).memfd().unwrap();
+        let mut consumer = ring.consumer().unwrap();
+        assert!(fork(|| {
+            assert!(matches!(ring.producer(), Err(SetupError::Forked)));
+            assert!(matches!(ring.shared_producer(), Err(SetupError::Forked)));
+            assert!(matches!(forward.overwrite_producer(), Err(SetupError::Forked)));
+        }));
+        let producer = ring.producer().unwrap();
+        write!(producer, 1);
+        assert_eq!(serials(&mut consumer), [1]);
+        assert!(forward.overwrite_producer().is_ok());
     }
 }
 

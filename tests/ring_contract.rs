@@ -6,9 +6,11 @@ use perfring::ring::{
     OwnedRecord, Padding, Producer, RECORD_PADDING, ReadErrorKind, RecordHeader, Ring, SetupError, SharedProducer,
     Wait, Wake,
 };
+use std::cell::{Cell, OnceCell};
 use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 const PAGE: u64 = 4096;
@@ -833,6 +835,79 @@ fn the_lost_template_and_clock_are_the_owners() {
         assert_eq!(records[0].bytes, expected);
         assert_eq!((records[0].header.misc, records[1].header.type_), (5, 2));
     }
+}
+
+fn lost_with_clock(clock: fn() -> u64) -> LostRecord {
+    let template = [RecordHeader { type_: LOST, misc: 0, size: 32 }.to_bytes().as_slice(), &[0; 24]].concat();
+    LostRecord::from_template(template, 16).unwrap().with_time(24, clock).unwrap()
+}
+
+thread_local! {
+    /// The producer that [`reentering`] uses.
+    static PRODUCER: OnceCell<Producer> = const { OnceCell::new() };
+    /// What it reserved there.
+    static RESERVED: Cell<Option<OpenReservation>> = const { Cell::new(None) };
+}
+
+/// A clock that reserves, once, from the producer that looks at it, and leaves that open.
+fn reentering() -> u64 {
+    if RESERVED.get().is_none() {
+        // Before it comes back here: the count is still to be reported.
+        RESERVED.set(Some(OpenReservation { position: 0, size: 0 }));
+        PRODUCER.with(|producer| {
+            let record = producer.get().unwrap().begin_forward_in_page(1024).unwrap();
+            RESERVED.set(Some(OpenReservation { position: record.position(), size: record.size() }));
+            std::mem::forget(record);
+        });
+    }
+    ticks()
+}
+
+#[test]
+fn a_clock_that_reserves_gets_bytes_of_its_own() {
+    let (producer, mut consumer) = ends(Ring::confined(4).lost_record(Some(lost_with_clock(reentering))));
+    while producer.begin_forward_in_page(1024).map(|record| record.commit(1, 0)).is_ok() {}
+    drain(&mut consumer);
+    PRODUCER.with(|cell| {
+        let producer = cell.get_or_init(|| producer);
+        let outer = producer.begin_forward_in_page(1024).unwrap();
+        let (outer_at, inner) = (outer.position(), RESERVED.get().expect("the clock was read"));
+        assert_eq!(inner.size, 1024);
+        assert!(inner.position + 1024 <= outer_at, "{inner:?} and one at {outer_at}");
+        let outer_open = OpenReservation { position: outer_at, size: 1024 };
+        assert_eq!(producer.open_reservations(), [inner, outer_open]);
+        outer.commit(2, 0);
+        assert_eq!(producer.open_reservations(), [inner]);
+        assert_eq!((producer.lost_total(), producer.lost_pending()), (1, 0));
+    });
+    // What was lost is reported once, before what is open for good.
+    let records = drain(&mut consumer);
+    assert_eq!(records.iter().map(lost_count).collect::<Vec<_>>(), [1]);
+}
+
+#[test]
+fn a_clock_that_panics_blocks_no_shared_producer() {
+    thread_local! {
+        static SOUND: Cell<bool> = const { Cell::new(false) };
+    }
+    fn panicking() -> u64 {
+        assert!(SOUND.get(), "the clock's panic, which this test wants");
+        ticks()
+    }
+    let ring = Ring::confined(4).lost_record(Some(lost_with_clock(panicking))).private().unwrap();
+    let (producer, mut consumer) = (ring.shared_producer().unwrap(), ring.consumer().unwrap());
+    while producer.begin_forward_in_page(1024).map(|record| record.commit(1, 0)).is_ok() {}
+    drain(&mut consumer);
+    for _ in 0..3 {
+        let begun = catch_unwind(AssertUnwindSafe(|| producer.begin_forward_in_page(1024).map(|_| ())));
+        assert!(begun.is_err());
+        assert_eq!(producer.open_reservations(), []);
+    }
+    assert_eq!((producer.lost_total(), producer.lost_pending()), (1, 1));
+    SOUND.set(true);
+    producer.begin_forward_in_page(1024).unwrap().commit(2, 0);
+    let records = drain(&mut consumer);
+    assert_eq!((lost_count(&records[0]), records[1].header.type_, records.len()), (1, 2, 2));
 }
 
 #[test]

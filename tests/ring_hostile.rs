@@ -3,7 +3,7 @@
 
 use perfring::ring::{
     AttachError, BeginError, Builder, Consumer, Description, HEADER_SIZE, Mode, OwnedRecord, Padding, Producer,
-    RECORD_OPEN, RECORD_PADDING, ReadError, ReadErrorKind, RecordHeader, Ring, RingFds, SetupError, Wait,
+    RECORD_OPEN, RECORD_PADDING, ReadError, ReadErrorKind, RecordHeader, Ring, RingFds, SetupError, Wait, Wake,
 };
 use proptest::prelude::*;
 use std::fs::File;
@@ -32,6 +32,10 @@ const PADDING: u64 = 1184;
 const ATTRS_OFFSET: u64 = 1200;
 const ATTRS_SIZE: u64 = 1208;
 const RESERVED: u64 = 1344;
+const NEED_WAKE: u64 = 1408;
+
+/// Bounds a wait that must not take that long.
+const LONG: Option<Duration> = Some(Duration::from_secs(60));
 
 fn body(position: u64, len: usize) -> Vec<u8> {
     (0..len as u64).map(|i| (position.wrapping_mul(31).wrapping_add(i * 7) % 251 + 1) as u8).collect()
@@ -349,6 +353,103 @@ fn a_head_that_moves_the_wrong_way_is_a_typed_error() {
 }
 
 // Damaged records.
+
+#[test]
+fn who_waits_is_told_once_of_a_head_that_cannot_be() {
+    let ring = Ring::confined(4).memfd().unwrap();
+    let (producer, mut consumer) = (ring.producer().unwrap(), Consumer::attach(ring.fds().unwrap()).unwrap());
+    let header = File::from(ring.fds().unwrap().header);
+    let (bad, short) = (1 << 40, Some(Duration::from_millis(20)));
+    for head in [bad, bad + 8] {
+        set(&header, DATA_HEAD, head);
+        assert_eq!(consumer.wait(LONG).unwrap(), Wait::Ready);
+        let error = ReadError { position: 0, kind: ReadErrorKind::Head { head }, skipped: 0 };
+        assert_eq!(errors(&read_all(&mut consumer)), [error]);
+        assert!(!consumer.is_ready());
+        assert_eq!(consumer.wait(short).unwrap(), Wait::TimedOut);
+    }
+    // The producer knows its head: its next record is there, and so is the ring's end.
+    push(&producer, 16, 9);
+    assert_eq!(consumer.wait(LONG).unwrap(), Wait::Ready);
+    assert_eq!(records(&read_all(&mut consumer)), [(9, 0)]);
+    set(&header, DATA_HEAD, bad);
+    assert_eq!(consumer.wait(LONG).unwrap(), Wait::Ready);
+    assert_eq!(read_all(&mut consumer).len(), 1);
+    drop(producer);
+    assert_eq!(consumer.wait(LONG).unwrap(), Wait::Closed);
+}
+
+/// Runs `work` in a thread of its own, and gives what it came to, unless it is stuck.
+fn not_stuck<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, result) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(work()));
+    result.recv_timeout(Duration::from_secs(60)).expect("it ends")
+}
+
+/// Makes the bell block whoever uses it without saying otherwise, as the other process can.
+fn blocking(fds: &RingFds) -> i32 {
+    let bell = fds.bell.as_ref().unwrap().as_raw_fd();
+    // SAFETY: sets the flags of a descriptor that is open; takes no pointer.
+    assert_eq!(unsafe { libc::fcntl(bell, libc::F_SETFL, 0) }, 0);
+    bell
+}
+
+#[test]
+fn no_bell_makes_a_producer_wait() {
+    let ring = Ring::confined(4).wake(Wake::Events(1)).memfd().unwrap();
+    let producer = ring.producer().unwrap();
+    let fds = ring.fds().unwrap();
+    let bell = blocking(&fds);
+    let header = File::from(ring.fds().unwrap().header);
+    // A reader that does not hear: it asks for a wake-up each time.
+    not_stuck(move || {
+        for _ in 0..5000 {
+            set32(&header, NEED_WAKE, 1);
+            producer.begin_forward_in_page(16).unwrap().commit(9, 0);
+            set(&header, DATA_TAIL, get(&header, DATA_HEAD));
+        }
+    });
+    let mut poll = libc::pollfd { fd: bell, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one pollfd, which lives across the call.
+    assert_eq!(unsafe { libc::poll(&raw mut poll, 1, 0) }, 1);
+    drop(fds);
+}
+
+#[test]
+fn no_bell_makes_a_consumer_wait() {
+    let ring = Ring::confined(4).memfd().unwrap();
+    let fds = ring.fds().unwrap();
+    blocking(&fds);
+    let mut consumer = Consumer::attach(fds).unwrap();
+    let short = Some(Duration::from_millis(20));
+    assert_eq!(not_stuck(move || consumer.wait(short).unwrap()), Wait::TimedOut);
+}
+
+#[test]
+fn who_reads_beside_the_consumer_and_is_overtaken_goes_on_at_its_tail() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("ring");
+    // SAFETY: nobody else knows the file.
+    let ring = unsafe { Ring::confined(4).create_file(&path).unwrap() };
+    let (producer, mut consumer) = (ring.producer().unwrap(), ring.consumer().unwrap());
+    let mut beside = Consumer::open_file(&path).unwrap();
+    for _ in 0..100 {
+        for _ in 0..20 {
+            push(&producer, 64, 9);
+        }
+        assert_eq!(consumer.for_each(|_| ()), Ok(20));
+    }
+    push(&producer, 64, 10);
+    let tail = consumer.position();
+    assert!(tail > SIZE);
+    let items = read_all(&mut beside);
+    assert_eq!(errors(&items), [ReadError { position: 0, kind: ReadErrorKind::Overwritten, skipped: tail }]);
+    let rest = if records(&items).is_empty() { read_all(&mut beside) } else { items };
+    assert_eq!(records(&rest), [(10, tail)]);
+    assert_eq!(beside.stats().skipped, tail);
+    assert!(!beside.is_ready());
+    assert_eq!(consumer.for_each(|_| ()), Ok(1));
+}
 
 #[test]
 fn a_damaged_record_costs_its_granule_and_says_where() {

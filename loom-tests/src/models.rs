@@ -52,8 +52,8 @@ pub const MODELS: &[Model] = &[
     Model { name: "overwrite_backward", preemptions: 3, at_least: 1300, run: overwrite_backward },
     Model { name: "overwrite_nested", preemptions: 3, at_least: 3700, run: overwrite_nested },
     Model { name: "overwrite_nested_backward", preemptions: 3, at_least: 1000, run: overwrite_nested_backward },
-    Model { name: "overwrite_prefix", preemptions: 3, at_least: 3800, run: overwrite_prefix },
-    Model { name: "overwrite_prefix_backward", preemptions: 3, at_least: 1100, run: overwrite_prefix_backward },
+    Model { name: "overwrite_prefix", preemptions: 3, at_least: 2000, run: overwrite_prefix },
+    Model { name: "overwrite_prefix_backward", preemptions: 3, at_least: 610, run: overwrite_prefix_backward },
 ];
 
 /// The type of the records that models write.
