@@ -278,8 +278,8 @@ impl Inner {
                 }
                 BeginError::Full { needed: plan.total, free }
             };
-            // Others may have gone on for laps since this thread loaded the tail. A tail that still stands there is that of
-            // this moment, and the refusal true.
+            // Others may have gone on for laps between the two loads. A tail that is the same before and behind `published`
+            // was between it and a ring's size before it, if it is sound: so then the refusal is true.
             looks += 1;
             if looks == LOOKS || self.memory.header().data_tail().load(Site::TailLoad.order()) == tail {
                 return Err(refusal);
