@@ -45,6 +45,7 @@ pub const MODELS: &[Model] = &[
     Model { name: "shared_in_page", preemptions: 3, at_least: 2500, run: shared_in_page },
     Model { name: "shared_in_page_header", preemptions: 3, at_least: 2500, run: shared_in_page_header },
     Model { name: "shared_reclaim", preemptions: 3, at_least: 5500, run: shared_reclaim },
+    Model { name: "shared_stale_tail", preemptions: 3, at_least: 500, run: shared_stale_tail },
     Model { name: "shared_lost", preemptions: 3, at_least: 26000, run: shared_lost },
     Model { name: "shared_wake", preemptions: 3, at_least: 58000, run: shared_wake },
     Model { name: "shared_close", preemptions: 2, at_least: 10000, run: shared_close },
@@ -499,6 +500,27 @@ fn shared_reclaim() {
     read(&mut consumer, &mut seen);
     assert_eq!(seen.len() as u64, written);
     assert_eq!(producer.lost_total(), 3 - written);
+}
+
+/// A thread that is stopped with a tail in its hands, while the others go on for more than a lap, takes it neither for a
+/// corrupt one nor for the reason of a refusal.
+fn shared_stale_tail() {
+    let ring = Ring::model(32, 32, free(), true);
+    let (producer, mut consumer) = (ring.shared_producer().unwrap(), ring.consumer().unwrap());
+    let other = producer.clone();
+    let writer = thread::spawn(move || match write_shared(&other, 0) {
+        Ok(()) => 1,
+        Err(BeginError::Full { .. }) => 0,
+        Err(error) => panic!("{error}"),
+    });
+    let (mut written, mut seen) = (0, Vec::new());
+    for sequence in 1..=3 {
+        written += usize::from(write_shared(&producer, sequence).is_ok());
+        read(&mut consumer, &mut seen);
+    }
+    written += writer.join().expect("the writer ends");
+    read(&mut consumer, &mut seen);
+    assert_eq!(seen.len(), written);
 }
 
 fn shared_lost() {

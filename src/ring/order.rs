@@ -41,8 +41,8 @@ crate::sync::order_table! {
         HeadRaise = Release, "`SharedProducer`: compare-exchange that raises `data_head`", pair "HeadLoad", models "shared";
         /// A position that only guides a compare-exchange.
         ReservedLoad = Relaxed, "`SharedProducer`: load or compare-exchange of `reserved`", pair "-", models "shared";
-        /// Bounds `data_tail`; ordered behind it by `TailLoad`.
-        PublishedLoad = Relaxed, "`SharedProducer`: load `published` to judge `data_tail`", pair "-", models "shared_reclaim";
+        /// A tail that is loaded after this is at least the one that the newest published claim was measured by.
+        PublishedLoad = Acquire, "`SharedProducer`: load `published` between two loads of `data_tail`, to judge it", pair "PublishedAdvance", models "shared_stale_tail";
         /// Only guides the compare-exchange that raises it.
         HeadPeek = Relaxed, "`SharedProducer`: load `data_head` before raising it", pair "-", models "shared";
         /// Diagnosis.

@@ -258,20 +258,31 @@ impl Inner {
     }
 
     fn reserve(&self, size: u64, in_page: bool, lost: Option<&LostRecord>) -> Result<(Claim, Plan), BeginError> {
+        // How often a tail that moves is looked at anew: a hostile reader could move it for ever.
+        const LOOKS: usize = 1000;
         let geometry = self.geometry();
+        let mut looks = 0;
         loop {
             let (tail, published) = self.tail_and_published();
-            if published.wrapping_sub(tail) > geometry.size() || !tail.is_multiple_of(8) {
-                return Err(BeginError::CorruptTail { tail, head: published });
-            }
-            let start = sync::peek(&self.reserved, Site::ReservedLoad.order());
-            let plan = Plan::new(&geometry, start, size, in_page, lost);
-            let free = geometry.capacity().saturating_sub(start.wrapping_sub(tail));
-            if plan.total > free {
-                return Err(BeginError::Full { needed: plan.total, free });
-            }
-            if self.claim_from(start, plan.total) {
-                return Ok((Claim { start, len: plan.total }, plan));
+            let refusal = if published.wrapping_sub(tail) > geometry.size() || !tail.is_multiple_of(8) {
+                BeginError::CorruptTail { tail, head: published }
+            } else {
+                let start = sync::peek(&self.reserved, Site::ReservedLoad.order());
+                let plan = Plan::new(&geometry, start, size, in_page, lost);
+                let free = geometry.capacity().saturating_sub(start.wrapping_sub(tail));
+                if plan.total <= free {
+                    if self.claim_from(start, plan.total) {
+                        return Ok((Claim { start, len: plan.total }, plan));
+                    }
+                    continue;
+                }
+                BeginError::Full { needed: plan.total, free }
+            };
+            // Others may have gone on for laps between the two loads. A tail that is the same before and behind `published`
+            // was between it and a ring's size before it, if it is sound: so then the refusal is true.
+            looks += 1;
+            if looks == LOOKS || self.memory.header().data_tail().load(Site::TailLoad.order()) == tail {
+                return Err(refusal);
             }
         }
     }
