@@ -2,6 +2,9 @@
 
 use super::error::SetupError;
 use super::layout::{HEADER_SIZE, MAX_RECORD_SIZE, RECORD_PADDING, RecordHeader};
+use super::memory::HeaderWords;
+use super::order::Site;
+use std::cell::Cell;
 
 /// `PERF_RECORD_LOST` (uapi `linux/perf_event.h`).
 const PERF_RECORD_LOST: u32 = 2;
@@ -98,5 +101,43 @@ impl LostRecord {
         if let (Some((at, _)), Some(now)) = (self.time, now) {
             store(at, &now.to_ne_bytes());
         }
+    }
+}
+
+/// What a producer for one thread has lost. The header page has the total for readers, who can write it.
+pub(crate) struct Losses {
+    /// Records lost that no record has reported yet; 0 where no record will.
+    pending: Cell<u64>,
+    total: Cell<u64>,
+}
+
+impl Losses {
+    pub(crate) fn new(total: u64) -> Self {
+        Self { pending: Cell::new(0), total: Cell::new(total) }
+    }
+
+    /// Counts a record, which `reports` says will be reported by one.
+    pub(crate) fn count(&self, reports: bool, header: &HeaderWords) {
+        self.pending.set(self.pending.get() + u64::from(reports));
+        self.total.set(self.total.get() + 1);
+        header.lost_total().store(self.total.get(), Site::Lost.order());
+    }
+
+    /// The record that is to report what is pending, if there is something and it is to be reported.
+    pub(crate) fn to_report<'a>(&self, lost: &'a Option<LostRecord>) -> Option<&'a LostRecord> {
+        lost.as_ref().filter(|_| self.pending.get() != 0)
+    }
+
+    /// The pending count, which the caller reports now.
+    pub(crate) fn take(&self) -> u64 {
+        self.pending.take()
+    }
+
+    pub(crate) fn pending(&self) -> u64 {
+        self.pending.get()
+    }
+
+    pub(crate) fn total(&self) -> u64 {
+        self.total.get()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::error::BeginError;
 use super::layout::{HEADER_SIZE, RECORD_OPEN, RecordHeader, before};
-use super::lost::LostRecord;
+use super::lost::{Losses, LostRecord};
 use super::memory::{Memory, Words};
 use super::order::Site;
 use super::producer::{Equipment, Plan, Watermark, bad_size, most};
@@ -45,8 +45,7 @@ pub struct OverwriteProducer {
     /// What `reserved` in the header page holds: never moved back.
     reserved: Cell<u64>,
     open: Cell<u64>,
-    lost_pending: Cell<u64>,
-    lost_total: Cell<u64>,
+    losses: Losses,
 }
 
 impl OverwriteProducer {
@@ -60,8 +59,7 @@ impl OverwriteProducer {
             published: Cell::new(head),
             reserved: Cell::new(reserved),
             open: Cell::new(0),
-            lost_pending: Cell::new(0),
-            lost_total: Cell::new(lost_total),
+            losses: Losses::new(lost_total),
         }
     }
 
@@ -194,26 +192,21 @@ impl OverwriteProducer {
     }
 
     fn lost_to_report(&self) -> Option<&LostRecord> {
-        self.equipment.lost.as_ref().filter(|_| self.lost_pending.get() != 0)
+        self.losses.to_report(&self.equipment.lost)
     }
 
     fn write_lost(&self, lost: &LostRecord, now: Option<u64>, position: u64) {
         let mut record = vec![0; lost.size()];
-        lost.fill(self.lost_pending.get(), now, |at, bytes| record[at..at + bytes.len()].copy_from_slice(bytes));
+        lost.fill(self.losses.take(), now, |at, bytes| record[at..at + bytes.len()].copy_from_slice(bytes));
         let mut at = position;
         for word in record.as_chunks::<8>().0 {
             self.words().store(at, u64::from_ne_bytes(*word));
             at = at.wrapping_add(8);
         }
-        self.lost_pending.set(0);
     }
 
     fn count_lost(&self) {
-        if self.equipment.lost.is_some() {
-            self.lost_pending.set(self.lost_pending.get() + 1);
-        }
-        self.lost_total.set(self.lost_total.get() + 1);
-        self.memory.header().lost_total().store(self.lost_total.get(), Site::Lost.order());
+        self.losses.count(self.equipment.lost.is_some(), self.memory.header());
     }
 
     /// Closes the record at `position`: `used` bytes of `size` are a record, or none where it is discarded.
@@ -257,19 +250,17 @@ impl OverwriteProducer {
 
     /// Wakes the consumer if it sleeps, whatever the watermark says.
     pub fn flush(&self) {
-        if self.equipment.guard.alive() {
-            self.equipment.bell.ring(self.memory.header());
-        }
+        self.equipment.flush(self.memory.header());
     }
 
     /// Records that could not be written since the ring was made; those that were written and overwritten are not among them.
     pub fn lost_total(&self) -> u64 {
-        self.lost_total.get()
+        self.losses.total()
     }
 
     /// Records lost that are still to be reported by a record; 0 where the ring reports none.
     pub fn lost_pending(&self) -> u64 {
-        self.lost_pending.get()
+        self.losses.pending()
     }
 
     /// The reservations that are open now, in the order of their positions.
@@ -300,10 +291,7 @@ impl OverwriteProducer {
 
 impl Drop for OverwriteProducer {
     fn drop(&mut self) {
-        if self.equipment.guard.alive() {
-            self.memory.header().closed().store(1, Site::ClosedStore.order());
-            self.equipment.bell.ring_always();
-        }
+        self.equipment.leave(self.memory.header());
     }
 }
 
@@ -313,7 +301,7 @@ impl fmt::Debug for OverwriteProducer {
             .field("head", &self.head.get())
             .field("published", &self.published.get())
             .field("open", &self.open.get())
-            .field("lost_total", &self.lost_total.get())
+            .field("lost_total", &self.losses.total())
             .finish_non_exhaustive()
     }
 }

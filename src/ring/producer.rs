@@ -3,8 +3,8 @@
 
 use super::error::BeginError;
 use super::layout::{Geometry, HEADER_SIZE, MAX_RECORD_SIZE, RECORD_OPEN, RecordHeader};
-use super::lost::LostRecord;
-use super::memory::{ForkGuard, Memory, Span};
+use super::lost::{Losses, LostRecord};
+use super::memory::{ForkGuard, HeaderWords, Memory, Span};
 use super::order::Site;
 use super::reservation::{Open, Owner, Part, Reservation, SplitReservation, sealed};
 use super::wakeup::{Bell, Wake};
@@ -22,6 +22,23 @@ pub(crate) struct Equipment {
     pub(crate) lost: Option<LostRecord>,
     /// Nobody but this process can write the header page.
     pub(crate) own_header: bool,
+}
+
+impl Equipment {
+    /// Wakes the consumer if it sleeps, whatever the watermark says.
+    pub(crate) fn flush(&self, header: &HeaderWords) {
+        if self.guard.alive() {
+            self.bell.ring(header);
+        }
+    }
+
+    /// The last producer leaves; in a forked child it is still with the parent.
+    pub(crate) fn leave(&self, header: &HeaderWords) {
+        if self.guard.alive() {
+            header.closed().store(1, Site::ClosedStore.order());
+            self.bell.ring_always();
+        }
+    }
 }
 
 /// The largest record that can be reserved in a page, or at all: a multiple of 8.
@@ -200,9 +217,7 @@ pub struct Producer {
     run_limit: Cell<u64>,
     /// Reservations handed out and not closed.
     open: Cell<u64>,
-    /// Records lost and not yet reported by a record.
-    lost_pending: Cell<u64>,
-    lost_total: Cell<u64>,
+    losses: Losses,
 }
 
 impl Producer {
@@ -222,8 +237,7 @@ impl Producer {
             page_limit: Cell::new(head),
             run_limit: Cell::new(head),
             open: Cell::new(0),
-            lost_pending: Cell::new(0),
-            lost_total: Cell::new(lost_total),
+            losses: Losses::new(lost_total),
         }
     }
 
@@ -374,7 +388,7 @@ impl Producer {
     }
 
     fn lost_to_report(&self) -> Option<&LostRecord> {
-        self.equipment.lost.as_ref().filter(|_| self.lost_pending.get() != 0)
+        self.losses.to_report(&self.equipment.lost)
     }
 
     /// Loads `data_tail` and gives the bytes that are free behind `head`.
@@ -392,21 +406,18 @@ impl Producer {
     }
 
     fn count_lost(&self) {
+        self.losses.count(self.equipment.lost.is_some(), self.memory.header());
         if self.equipment.lost.is_some() {
-            self.lost_pending.set(self.lost_pending.get() + 1);
             // The next record takes the way on which the count is reported.
             self.look_anew();
         }
-        self.lost_total.set(self.lost_total.get() + 1);
-        self.memory.header().lost_total().store(self.lost_total.get(), Site::Lost.order());
     }
 
     /// Writes the pending lost record behind the head; the room for it was seen to.
     fn write_lost(&self, lost: &LostRecord, now: Option<u64>) {
         let position = self.skip_gap(lost.size() as u64, self.memory.geometry().confined());
         let mut span = self.claim(position, lost.size());
-        lost.fill(self.lost_pending.get(), now, |at, bytes| span.put(at, bytes));
-        self.lost_pending.set(0);
+        lost.fill(self.losses.take(), now, |at, bytes| span.put(at, bytes));
         self.move_head(position.wrapping_add(lost.size() as u64));
     }
 
@@ -460,19 +471,17 @@ impl Producer {
 
     /// Wakes the consumer if it sleeps, whatever the watermark says.
     pub fn flush(&self) {
-        if self.equipment.guard.alive() {
-            self.equipment.bell.ring(self.memory.header());
-        }
+        self.equipment.flush(self.memory.header());
     }
 
     /// Records that could not be written since the ring was made: the authoritative count.
     pub fn lost_total(&self) -> u64 {
-        self.lost_total.get()
+        self.losses.total()
     }
 
     /// Records lost that are still to be reported by a record; 0 where the ring reports none.
     pub fn lost_pending(&self) -> u64 {
-        self.lost_pending.get()
+        self.losses.pending()
     }
 
     /// The reservations that are open now, oldest first: when the ring does not move, the leaked one is among them.
@@ -552,10 +561,7 @@ impl Owner for Producer {
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        if self.equipment.guard.alive() {
-            self.memory.header().closed().store(1, Site::ClosedStore.order());
-            self.equipment.bell.ring_always();
-        }
+        self.equipment.leave(self.memory.header());
     }
 }
 
@@ -565,7 +571,7 @@ impl fmt::Debug for Producer {
             .field("head", &self.head.get())
             .field("published", &self.published.get())
             .field("open", &self.open.get())
-            .field("lost_total", &self.lost_total.get())
+            .field("lost_total", &self.losses.total())
             .finish_non_exhaustive()
     }
 }

@@ -137,9 +137,7 @@ impl SharedProducer {
 
     /// Wakes the consumer if it sleeps, whatever the watermark says.
     pub fn flush(&self) {
-        if self.inner.equipment.guard.alive() {
-            self.inner.equipment.bell.ring(self.inner.memory.header());
-        }
+        self.inner.equipment.flush(self.inner.memory.header());
     }
 
     /// Records that could not be written since the ring was made: the authoritative count.
@@ -293,7 +291,8 @@ impl Inner {
         // SAFETY: lossless: `Ring::shared_producer` refuses other modes. The bytes lie in a claim [start, start + total)
         // that one successful compare-exchange of `reserved` gave to this caller: claims do not overlap as positions, and
         // neither in the ring, since start + total <= tail + capacity, for a tail that is at most `published` and so
-        // not beyond any claim that is open. Callers split their claim into pieces that do not overlap: gap, lost record,
+        // not beyond any claim that is open (nor beyond start: a start that is older than the tail is not what `reserved`
+        // holds, and its compare-exchange fails). Callers split their claim into pieces that do not overlap: gap, lost record,
         // gap, record. The consumer has given them back, as the tail was loaded with acquire; it reads them again only when
         // `data_head` is beyond them, which needs `published` to be, which passes a claim only after its owner's `close`,
         // when no span of it is left.
@@ -437,10 +436,7 @@ impl Owner for SharedProducer {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if self.equipment.guard.alive() {
-            self.memory.header().closed().store(1, Site::ClosedStore.order());
-            self.equipment.bell.ring_always();
-        }
+        self.equipment.leave(self.memory.header());
     }
 }
 

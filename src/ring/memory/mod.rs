@@ -111,7 +111,8 @@ impl Memory {
     /// The header word at `position`, read plainly.
     ///
     /// # Safety
-    /// The memory is exclusive and lossless, `position` is a multiple of 8, and the word is published and not given back.
+    /// The memory is exclusive and lossless, `position` is a multiple of 8, and nobody writes the word meanwhile: it is
+    /// published and not given back, or a header in what the caller has reserved.
     #[inline(always)]
     pub(crate) unsafe fn read_header(&self, position: u64) -> u64 {
         debug_assert!(position.is_multiple_of(8));
