@@ -46,6 +46,8 @@
 #[cfg(all(feature = "kernel", not(perfring_loom)))]
 pub mod kernel;
 pub mod merge;
+#[cfg(not(perfring_loom))]
+pub mod record;
 pub mod ring;
 mod sync;
 

@@ -11,6 +11,7 @@ use perf_event_open_sys::bindings::{self, perf_event_attr};
 
 use crate::kernel::mmap::{MapError, PerfFd};
 use crate::kernel::{Error, StoppedCommand, Tracepoint, cpu, sys};
+use crate::record::SampleType;
 use crate::ring::{Consumer, Wait};
 
 /// Events that the kernel itself provides, on every machine (`PERF_TYPE_SOFTWARE`).
@@ -115,71 +116,6 @@ impl FromStr for Software {
             .into_iter()
             .find(|event| event.name() == wanted)
             .ok_or_else(|| Error::UnknownSoftware { name: name.to_owned() })
-    }
-}
-
-bitflags::bitflags! {
-    /// What each sample holds (`PERF_SAMPLE_*`). The fields stand in the sample in the order of perf_event_open(2), not
-    /// of the bits.
-    ///
-    /// ```
-    /// use perfring::kernel::SampleType;
-    /// assert_eq!((SampleType::IP | SampleType::TID).bits(), 3);
-    /// ```
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-    pub struct SampleType: u64 {
-        /// The instruction pointer.
-        const IP = bindings::PERF_SAMPLE_IP as u64;
-        /// Process and thread id.
-        const TID = bindings::PERF_SAMPLE_TID as u64;
-        /// The time in nanoseconds, by the clock that was chosen.
-        const TIME = bindings::PERF_SAMPLE_TIME as u64;
-        /// The address that the event is about, such as that of a page fault.
-        const ADDR = bindings::PERF_SAMPLE_ADDR as u64;
-        /// The values of the counters, as `read_format` says.
-        const READ = bindings::PERF_SAMPLE_READ as u64;
-        /// The call chain.
-        const CALLCHAIN = bindings::PERF_SAMPLE_CALLCHAIN as u64;
-        /// The id of the group leader's event.
-        const ID = bindings::PERF_SAMPLE_ID as u64;
-        /// The CPU.
-        const CPU = bindings::PERF_SAMPLE_CPU as u64;
-        /// The period that was in force.
-        const PERIOD = bindings::PERF_SAMPLE_PERIOD as u64;
-        /// The id of the event itself.
-        const STREAM_ID = bindings::PERF_SAMPLE_STREAM_ID as u64;
-        /// Raw data: the fields of a tracepoint, or a BPF program's payload.
-        const RAW = bindings::PERF_SAMPLE_RAW as u64;
-        /// The branch stack.
-        const BRANCH_STACK = bindings::PERF_SAMPLE_BRANCH_STACK as u64;
-        /// The user registers that `sample_regs_user` selects.
-        const REGS_USER = bindings::PERF_SAMPLE_REGS_USER as u64;
-        /// `sample_stack_user` bytes of the user stack.
-        const STACK_USER = bindings::PERF_SAMPLE_STACK_USER as u64;
-        /// A weight that the hardware gives.
-        const WEIGHT = bindings::PERF_SAMPLE_WEIGHT as u64;
-        /// Where in the memory hierarchy the data came from.
-        const DATA_SRC = bindings::PERF_SAMPLE_DATA_SRC as u64;
-        /// The id of the event, at a place that does not depend on the other bits.
-        const IDENTIFIER = bindings::PERF_SAMPLE_IDENTIFIER as u64;
-        /// Flags of a transaction's abort.
-        const TRANSACTION = bindings::PERF_SAMPLE_TRANSACTION as u64;
-        /// The registers at the interrupt that `sample_regs_intr` selects.
-        const REGS_INTR = bindings::PERF_SAMPLE_REGS_INTR as u64;
-        /// The physical address.
-        const PHYS_ADDR = bindings::PERF_SAMPLE_PHYS_ADDR as u64;
-        /// A snapshot of the AUX area.
-        const AUX = bindings::PERF_SAMPLE_AUX as u64;
-        /// The id of the cgroup.
-        const CGROUP = bindings::PERF_SAMPLE_CGROUP as u64;
-        /// The size of the page of the data address.
-        const DATA_PAGE_SIZE = bindings::PERF_SAMPLE_DATA_PAGE_SIZE as u64;
-        /// The size of the page of the instruction pointer.
-        const CODE_PAGE_SIZE = bindings::PERF_SAMPLE_CODE_PAGE_SIZE as u64;
-        /// Several weights that the hardware gives.
-        const WEIGHT_STRUCT = bindings::PERF_SAMPLE_WEIGHT_STRUCT as u64;
-        // A newer kernel may know more.
-        const _ = !0;
     }
 }
 

@@ -48,8 +48,10 @@ pub use command::StoppedCommand;
 pub use cpu::online_cpus;
 pub use error::Error;
 pub(crate) use event::error_from_limits;
-pub use event::{ClockId, Event, EventBuilder, SampleType, Software, Target, poll};
+pub use event::{ClockId, Event, EventBuilder, Software, Target, poll};
 pub use tracepoint::Tracepoint;
+
+pub use crate::record::SampleType;
 
 /// The raw bindings that [`EventBuilder::attr_mut`] speaks.
 pub use perf_event_open_sys::bindings;
