@@ -38,6 +38,7 @@
 
 mod command;
 mod cpu;
+mod decode;
 mod error;
 mod event;
 mod mmap;
@@ -46,6 +47,7 @@ mod tracepoint;
 
 pub use command::StoppedCommand;
 pub use cpu::online_cpus;
+pub use decode::DecoderError;
 pub use error::Error;
 pub(crate) use event::error_from_limits;
 pub use event::{ClockId, Event, EventBuilder, Software, Target, poll};

@@ -84,11 +84,6 @@ impl<'a> Cursor<'a> {
         self.order
     }
 
-    /// How many bytes were read.
-    pub(crate) fn at(&self) -> usize {
-        self.at
-    }
-
     /// What is left.
     pub(crate) fn rest(&self) -> &'a [u8] {
         // `at` only ever moves over bytes that are there.
