@@ -225,7 +225,7 @@ impl Decoder {
         Self { order, layouts: Vec::new(), ids: Vec::new(), is_uniform: true, is_trailer_uniform: true }
     }
 
-    /// Adds an event with its ids, and gives its number. The ids are those of [`Event::id`](crate::kernel::Event::id), or of
+    /// Adds an event with its ids, and gives its number. The ids are those of `Event::id` of the module `kernel`, or of
     /// the recording: one for each CPU or task that the event was opened on.
     ///
     /// # Errors
