@@ -480,6 +480,15 @@ macro_rules! wire {
                 $($(#[$field_meta])* pub $field: $type,)*
             }
 
+            /// The fields, each behind its name.
+            impl $(<$life>)? ::std::fmt::Display for $name $(<$life>)? {
+                #[allow(unused_variables, reason = "structs without fields have nothing to show")]
+                fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                    $($crate::record::display::show(f, stringify!($field).trim_end_matches('_'), &self.$field)?;)*
+                    Ok(())
+                }
+            }
+
             impl<'wire $(, $life)?> $crate::record::bytes::Field<'wire> for $name $(<$life>)?
             $(where 'wire: $life)?
             {

@@ -60,6 +60,7 @@ mod branch;
 mod bytes;
 mod callchain;
 mod decode;
+mod display;
 mod encode;
 mod error;
 mod formats;
