@@ -291,6 +291,13 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// The event has a filter already (`EEXIST`).
+    #[error("{event} has a filter, and the kernel takes one only: open another event for another filter")]
+    FilterSet {
+        /// The event.
+        event: String,
+    },
+
     /// An event cannot be read.
     #[error("cannot read {event}: {source}")]
     ReadEvent {

@@ -118,7 +118,7 @@ impl Event {
     }
 
     /// Switches the event on for `overflows` more samples, after which it is off (`PERF_EVENT_IOC_REFRESH`). Adds to
-    /// what is left of an earlier call.
+    /// what is left of an earlier call. (Linux 6.18 starts a breakpoint that stopped so never again.)
     ///
     /// # Errors
     ///
@@ -222,16 +222,17 @@ impl Event {
     ///
     /// Of a tracepoint this is an expression over its [fields](crate::kernel::Tracepoint::format), as in
     /// `prev_pid == 0 && next_comm ~ "sh*"`; of a PMU that traces instructions, address ranges as perf_event_open(2)
-    /// describes them. What is filtered out does not count either. An empty filter, or `0`, takes a tracepoint's filter
-    /// away.
+    /// describes them. What is filtered out does not count either. A tracepoint's event takes one filter in its life.
     ///
     /// # Errors
     ///
-    /// [`Error::Filter`] when the expression is wrong, or the event takes none.
+    /// [`Error::Filter`] when the expression is wrong, or the event takes none; [`Error::FilterSet`].
     pub fn set_filter(&self, filter: &str) -> Result<(), Error> {
-        let failed = |source| Error::Filter { filter: filter.to_owned(), event: self.name.clone(), source };
-        let text = if filter.is_empty() { "0" } else { filter };
-        let text = CString::new(text).map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+        let failed = |source: io::Error| match source.raw_os_error() {
+            Some(libc::EEXIST) => Error::FilterSet { event: self.name.clone() },
+            _ => Error::Filter { filter: filter.to_owned(), event: self.name.clone(), source },
+        };
+        let text = CString::new(filter).map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
         sys::set_filter(self.fd.as_fd(), &text).map_err(failed)
     }
 

@@ -180,12 +180,13 @@ impl EventBuilder {
         let accepts = |attr: &perf_event_attr, leader| {
             PerfFd::open(&mut { *attr }, pid, cpu, leader, self.probe().map(Probe::text)).is_ok()
         };
+        let found = diagnose(&self.attr, |attr| accepts(attr, leader));
         let mut alone = self.attr;
         alone.set_disabled(1);
-        if leader.is_some() && accepts(&alone, None) {
+        if leader.is_some() && found == Diagnosis::Source && accepts(&alone, None) {
             return Diagnosis::Group;
         }
-        diagnose(&self.attr, |attr| accepts(attr, leader))
+        found
     }
 
     /// What is wrong with the file of a uprobe.

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use perf_event_open_sys as perf;
-use perf_event_open_sys::bindings::{PERF_FLAG_FD_CLOEXEC, PERF_IOC_FLAG_GROUP, PERIOD, perf_event_attr};
+use perf_event_open_sys::bindings::{PERF_FLAG_FD_CLOEXEC, PERF_IOC_FLAG_GROUP, PERIOD, SET_OUTPUT, perf_event_attr};
 
 /// The byte that lets a stopped child go on; any other makes it give up.
 pub(super) const GO: u8 = b'g';
@@ -104,9 +104,10 @@ pub(super) fn set_period(fd: BorrowedFd<'_>, period: u64) -> io::Result<()> {
 
 /// `PERF_EVENT_IOC_SET_OUTPUT`
 pub(super) fn set_output(fd: BorrowedFd<'_>, output: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    let output = output.map_or(-1, |output| output.as_raw_fd());
+    // The kernel compares a whole word with -1, so the binding, which passes an int, would not do.
+    let output = output.map_or(-1, |output| libc::c_long::from(output.as_raw_fd()));
     // SAFETY: the descriptors are open while they are borrowed; the argument is -1 or one of them.
-    check(unsafe { perf::ioctls::SET_OUTPUT(fd.as_raw_fd(), output) })
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), SET_OUTPUT as _, output) })
 }
 
 /// `PERF_EVENT_IOC_SET_FILTER`
