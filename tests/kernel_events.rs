@@ -1,13 +1,14 @@
 //! What the event builder makes of its sources and options, on the kernel that is there.
 
 #![cfg(feature = "kernel")]
+#![allow(unsafe_code, reason = "a BPF program is loaded by a system call")]
 
 mod common;
 
 use std::fs::File;
 use std::hint::black_box;
 use std::io::{Seek as _, SeekFrom};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -512,6 +513,83 @@ fn a_filter_lets_only_matches_through() {
     });
     let error = page_faults().open(Target::CallingThread).unwrap().set_filter("a == 1").unwrap_err();
     assert!(matches!(error, Error::Filter { .. }), "{error}");
+}
+
+/// A BPF program that returns this number.
+fn bpf_program(type_: u32, number: u32) -> std::io::Result<OwnedFd> {
+    /// The start of `union bpf_attr` for `BPF_PROG_LOAD`.
+    #[repr(C)]
+    struct Load {
+        prog_type: u32,
+        insn_cnt: u32,
+        insns: u64,
+        license: u64,
+        log: [u64; 3],
+    }
+    // mov r0, number; exit. The fields of an instruction that are not bytes are 0, or in the upper half.
+    let code = if cfg!(target_endian = "little") { [0xb7, 0x95] } else { [0xb7 << 56, 0x95 << 56] };
+    let immediate = if cfg!(target_endian = "little") { u64::from(number) << 32 } else { u64::from(number) };
+    let insns = [code[0] | immediate, code[1]];
+    let load = Load {
+        prog_type: type_,
+        insn_cnt: 2,
+        insns: insns.as_ptr().addr() as u64,
+        license: c"GPL".as_ptr().addr() as u64,
+        log: [0; 3],
+    };
+    const PROG_LOAD: libc::c_int = 5;
+    // SAFETY: the kernel reads the struct, of the size that is passed, and the arrays that it points to, all of which
+    // live until the end of this function.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, PROG_LOAD, &raw const load, size_of::<Load>()) };
+    match libc::c_int::try_from(fd) {
+        // SAFETY: a new descriptor that nobody else has.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+#[test]
+fn a_bpf_program_decides_on_samples() {
+    const TRACEPOINT: u32 = 5;
+    const PERF_EVENT: u32 = 7;
+    if !require_kernel(Need::Privileged) {
+        return;
+    }
+    let (deny, allow) = match (bpf_program(PERF_EVENT, 0), bpf_program(PERF_EVENT, 1)) {
+        (Ok(deny), Ok(allow)) => (deny, allow),
+        (Err(error), _) | (_, Err(error)) => return skip(format_args!("no BPF: {error}")),
+    };
+    for (program, expected) in [(&deny, 0), (&allow, 3)] {
+        let mut event = page_faults().sample_period(1).open(Target::CallingThread).unwrap();
+        let mut consumer = event.mmap(8).unwrap();
+        event.set_bpf(program).unwrap();
+        event.enable().unwrap();
+        fault(3);
+        event.disable().unwrap();
+        assert_eq!(samples(&mut consumer).len().min(3), expected);
+        assert!(event.read().unwrap().value >= 3);
+        assert!(event.set_bpf(program).is_err(), "one program only");
+    }
+    let error = page_faults().open(Target::CallingThread).unwrap().query_bpf().unwrap_err();
+    assert!(error.to_string().contains("PERF_EVENT_IOC_QUERY_BPF"), "{error}");
+
+    let programs: Vec<_> = (0..20).map(|_| bpf_program(TRACEPOINT, 1).unwrap()).collect();
+    with_tracefs(|| {
+        let builder = EventBuilder::tracepoint("sched:sched_process_exec").unwrap().disabled(true);
+        let open = || builder.open(Target::CallingThread).unwrap();
+        let before = open().query_bpf().unwrap().len();
+        let events: Vec<_> = programs
+            .iter()
+            .map(|program| {
+                let event = open();
+                event.set_bpf(program).unwrap();
+                event
+            })
+            .collect();
+        let ids = events[0].query_bpf().unwrap();
+        assert!(ids.len() >= before.max(20), "{ids:?}");
+        assert!(ids.iter().all(|id| *id != 0));
+    });
 }
 
 #[test]

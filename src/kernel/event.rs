@@ -164,7 +164,8 @@ impl Event {
     /// Writes the records of this event into the ring of `output` from now on (`PERF_EVENT_IOC_SET_OUTPUT`).
     ///
     /// Both observe the same CPU, or the same task on all CPUs, by the same clock; this one was never mapped, and cannot
-    /// be while it is redirected; `output` is mapped, or redirected itself. When the consumer of the ring is dropped,
+    /// be while it is redirected; `output` is mapped, or redirected itself. Wait on the event that is mapped. When the
+    /// consumer of the ring is dropped,
     /// the records of both are lost. With [`SampleType::IDENTIFIER`](crate::kernel::SampleType::IDENTIFIER) the records
     /// tell whose they are.
     ///
@@ -246,6 +247,25 @@ impl Event {
     pub fn set_bpf(&self, program: impl AsFd) -> Result<(), Error> {
         sys::set_bpf(self.fd.as_fd(), program.as_fd())
             .map_err(|source| self.ioctl_error("PERF_EVENT_IOC_SET_BPF", source))
+    }
+
+    /// The ids of the BPF programs on the event's tracepoint, of whichever event they were set
+    /// (`PERF_EVENT_IOC_QUERY_BPF`). Needs `CAP_PERFMON`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Ioctl`], also when the event is no tracepoint.
+    pub fn query_bpf(&self) -> Result<Vec<u32>, Error> {
+        let mut most = 16;
+        loop {
+            let (ids, there) = sys::query_bpf(self.fd.as_fd(), most)
+                .map_err(|source| self.ioctl_error("PERF_EVENT_IOC_QUERY_BPF", source))?;
+            // The kernel has 64 at most; there may be more than a moment ago.
+            if there <= most || most >= 1 << 16 {
+                return Ok(ids);
+            }
+            most = there.saturating_mul(2).min(1 << 16);
+        }
     }
 
     /// Changes what the event watches (`PERF_EVENT_IOC_MODIFY_ATTRIBUTES`): the kernel can do that for address, length

@@ -313,6 +313,13 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics(text in r"(cycles|mem:|uprobe:|kprobe:|msr/|sched:|L1-dcache|r|)[ -~é:/+,=0-9a-fxu-]{0,24}") {
+            let _ = EventBuilder::parse(&text);
+        }
+    }
+
     #[test]
     fn near_names_are_suggested() {
         for (text, meant) in [

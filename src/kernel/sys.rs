@@ -10,7 +10,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use perf_event_open_sys as perf;
-use perf_event_open_sys::bindings::{PERF_FLAG_FD_CLOEXEC, PERF_IOC_FLAG_GROUP, PERIOD, SET_OUTPUT, perf_event_attr};
+use perf_event_open_sys::bindings::{
+    PERF_FLAG_FD_CLOEXEC, PERF_IOC_FLAG_GROUP, PERIOD, QUERY_BPF, SET_OUTPUT, perf_event_attr,
+};
 
 /// The byte that lets a stopped child go on; any other makes it give up.
 pub(super) const GO: u8 = b'g';
@@ -123,6 +125,26 @@ pub(super) fn set_bpf(fd: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result
     let program = program.as_raw_fd().cast_unsigned();
     // SAFETY: both descriptors are open while they are borrowed.
     check(unsafe { perf::ioctls::SET_BPF(fd.as_raw_fd(), program) })
+}
+
+/// `PERF_EVENT_IOC_QUERY_BPF`: the ids of at most `most` programs, and how many there are.
+pub(super) fn query_bpf(fd: BorrowedFd<'_>, most: u32) -> io::Result<(Vec<u32>, u32)> {
+    // `struct perf_event_query_bpf`: the room for ids, their number, and they.
+    let mut words = vec![0_u32; (most as usize).saturating_add(2)];
+    words[0] = most;
+    // SAFETY: the descriptor is open while it is borrowed; the kernel writes the second word and then at most as many
+    // words as the first one says, for which there is room. The allocation is aligned for u32, and borrowed.
+    let result = check(unsafe { libc::ioctl(fd.as_raw_fd(), QUERY_BPF as _, words.as_mut_ptr()) });
+    match result {
+        // There are more: their number was written all the same.
+        Err(error) if error.raw_os_error() != Some(libc::ENOSPC) => Err(error),
+        _ => {
+            let there = words[1];
+            words.drain(..2);
+            words.truncate(there.min(most) as usize);
+            Ok((words, there))
+        }
+    }
 }
 
 /// `PERF_EVENT_IOC_MODIFY_ATTRIBUTES`

@@ -437,6 +437,20 @@ mod tests {
         assert_eq!(args.ints(&raw).unwrap(), [0, u64::MAX.into(), 0, 0, 0, 0]);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn damaged_text_and_any_data_never_panic(
+            at in 0..EXEC.len(), byte in 0_u8..128, raw in proptest::collection::vec(0_u8.., 0..64)
+        ) {
+            let mut text = EXEC.as_bytes().to_vec();
+            text[at] = byte;
+            let Ok(format) = TracepointFormat::parse(std::str::from_utf8(&text).unwrap()) else { return Ok(()) };
+            for field in format.fields() {
+                let _ = (field.str(&raw), field.int(&raw), field.ints(&raw));
+            }
+        }
+    }
+
     #[test]
     fn hostile_text_is_an_error() {
         let field = |line: &str| format!("name: a\nID: 1\nformat:\n{line}\nprint fmt: \"\"\n");
