@@ -460,6 +460,8 @@ fn outputs_that_do_not_go_together_say_why() {
     assert!(matches!(error, Error::OutputClock) && error.to_string().contains("clockid"), "{error}");
     let error = refused(&builder.clone().write_backward(true), Target::CallingThread);
     assert!(matches!(error, Error::OutputDirection) && error.to_string().contains("write_backward"), "{error}");
+    let error = refused(&builder.clone().inherit(true), Target::CallingThread);
+    assert!(matches!(error, Error::OutputInherited) && error.to_string().contains("inherit"), "{error}");
     let error = refused(&builder, Target::Task { pid: 1 });
     assert!(matches!(error, Error::OutputTask { .. }), "{error}");
     let error = refused(&builder, Target::Cpu { cpu: 0 });
@@ -676,6 +678,7 @@ fn the_option_that_is_refused_is_named() {
     let error = refused(builder.clone().sigtrap(true));
     assert!(error.to_string().contains("sigtrap needs remove_on_exec"), "{error}");
     builder.clone().sigtrap(true).remove_on_exec(true).sig_data(7).open(Target::CallingThread).unwrap();
+    assert_eq!(blamed(&refused(builder.clone().aux_pause(true))), ["aux_pause"]);
     let error = refused(builder.clone().aux_output(true));
     assert_eq!(blamed(&error), ["aux_output"]);
     let error = refused(builder.clone().sample_type(SampleType::CALLCHAIN).sample_max_stack(u16::MAX));

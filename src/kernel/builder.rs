@@ -36,6 +36,11 @@ pub struct EventBuilder {
     pub(super) cpus: Option<Vec<u32>>,
 }
 
+/// The uapi declares bit fields, which compilers lay out from the other end on big-endian machines.
+pub(super) const fn aux_action_bit(place: u32) -> u32 {
+    1 << if cfg!(target_endian = "big") { 31 - place } else { place }
+}
+
 /// Methods that set one bit of the attr.
 macro_rules! flags {
     ($($(#[$doc:meta])+ $name:ident, $set:ident;)+) => {
@@ -253,8 +258,7 @@ impl EventBuilder {
     }
 
     fn aux_action(mut self, place: u32, on: bool) -> Self {
-        // The uapi declares bit fields, which compilers lay out from the other end on big-endian machines.
-        let bit = 1 << if cfg!(target_endian = "big") { 31 - place } else { place };
+        let bit = aux_action_bit(place);
         let others = self.attr.aux_action & !bit;
         self.attr.aux_action = if on { others | bit } else { others };
         self
@@ -267,14 +271,28 @@ impl EventBuilder {
         self
     }
 
+    /// The first extension of `config`, as the PMU defines it. Of a probe it is set when it is opened.
+    #[must_use]
+    pub fn config1(mut self, config: u64) -> Self {
+        self.attr.config1 = config;
+        self
+    }
+
     /// The second extension of `config`, as the PMU defines it.
+    #[must_use]
+    pub fn config2(mut self, config: u64) -> Self {
+        self.attr.config2 = config;
+        self
+    }
+
+    /// The third extension of `config`, as the PMU defines it.
     #[must_use]
     pub fn config3(mut self, config: u64) -> Self {
         self.attr.config3 = config;
         self
     }
 
-    /// The third extension of `config`, as the PMU defines it.
+    /// The fourth extension of `config`, as the PMU defines it.
     #[must_use]
     pub fn config4(mut self, config: u64) -> Self {
         self.attr.config4 = config;

@@ -1,9 +1,11 @@
 //! Which part of an attribute the kernel does not accept.
 
 use std::fmt;
+use std::mem::offset_of;
 
 use perf_event_open_sys::bindings::{self, perf_event_attr};
 
+use crate::kernel::builder::aux_action_bit;
 use crate::kernel::{BranchSampleType, ReadFormat, SampleType};
 
 /// What the kernel did not accept, found by asking it again with less.
@@ -44,39 +46,93 @@ impl fmt::Display for Diagnosis {
 #[derive(Clone, Copy)]
 enum Part {
     Field(&'static str, fn(&perf_event_attr) -> u64, fn(&mut perf_event_attr)),
-    Sample(u64),
-    Read(u64),
-    Branch(u64),
+    Bit(Mask, u64),
+}
+
+/// A word of bits that are parts each by itself.
+#[derive(Clone, Copy)]
+enum Mask {
+    SampleType,
+    ReadFormat,
+    BranchSampleType,
+    SampleRegsUser,
+    SampleRegsIntr,
+    AuxAction,
+}
+
+impl Mask {
+    const ALL: [Self; 6] = [
+        Self::SampleType,
+        Self::ReadFormat,
+        Self::BranchSampleType,
+        Self::SampleRegsUser,
+        Self::SampleRegsIntr,
+        Self::AuxAction,
+    ];
+
+    fn get(self, attr: &perf_event_attr) -> u64 {
+        match self {
+            Self::SampleType => attr.sample_type,
+            Self::ReadFormat => attr.read_format,
+            Self::BranchSampleType => attr.branch_sample_type,
+            Self::SampleRegsUser => attr.sample_regs_user,
+            Self::SampleRegsIntr => attr.sample_regs_intr,
+            Self::AuxAction => attr.aux_action.into(),
+        }
+    }
+
+    fn clear(self, attr: &mut perf_event_attr, bit: u64) {
+        match self {
+            Self::SampleType => attr.sample_type &= !bit,
+            Self::ReadFormat => attr.read_format &= !bit,
+            Self::BranchSampleType => attr.branch_sample_type &= !bit,
+            Self::SampleRegsUser => attr.sample_regs_user &= !bit,
+            Self::SampleRegsIntr => attr.sample_regs_intr &= !bit,
+            Self::AuxAction => attr.aux_action &= !(bit as u32),
+        }
+    }
+
+    fn name(self, bit: u64) -> String {
+        let (field, name) = match self {
+            Self::SampleType => ("sample_type", first_name(&SampleType::from_bits_retain(bit))),
+            Self::ReadFormat => ("read_format", first_name(&ReadFormat::from_bits_retain(bit))),
+            Self::BranchSampleType => ("branch_sample_type", first_name(&BranchSampleType::from_bits_retain(bit))),
+            Self::SampleRegsUser => ("sample_regs_user", None),
+            Self::SampleRegsIntr => ("sample_regs_intr", None),
+            Self::AuxAction => {
+                for (place, name) in AUX_ACTIONS.into_iter().enumerate() {
+                    if bit == u64::from(aux_action_bit(place as u32)) {
+                        return name.to_owned();
+                    }
+                }
+                ("aux_action", None)
+            }
+        };
+        match name {
+            Some(name) => format!("{field} {name}"),
+            None => format!("{field} bit {}", bit.trailing_zeros()),
+        }
+    }
+}
+
+const AUX_ACTIONS: [&str; 3] = ["aux_start_paused", "aux_pause", "aux_resume"];
+
+fn first_name<F: bitflags::Flags>(flags: &F) -> Option<&'static str> {
+    flags.iter_names().next().map(|(name, _)| name)
 }
 
 impl Part {
     fn clear(self, attr: &mut perf_event_attr) {
         match self {
             Self::Field(.., clear) => clear(attr),
-            Self::Sample(bit) => attr.sample_type &= !bit,
-            Self::Read(bit) => attr.read_format &= !bit,
-            Self::Branch(bit) => attr.branch_sample_type &= !bit,
+            Self::Bit(mask, bit) => mask.clear(attr, bit),
         }
     }
 
     fn name(self) -> String {
-        let named = |field: &str, name: Option<&str>, bit: u64| match name {
-            Some(name) => format!("{field} {name}"),
-            None => format!("{field} bit {}", bit.trailing_zeros()),
-        };
         match self {
             Self::Field(name, ..) => name.to_owned(),
-            Self::Sample(bit) => {
-                named("sample_type", SampleType::from_bits_retain(bit).iter_names().next().map(|found| found.0), bit)
-            }
-            Self::Read(bit) => {
-                named("read_format", ReadFormat::from_bits_retain(bit).iter_names().next().map(|found| found.0), bit)
-            }
-            Self::Branch(bit) => named(
-                "branch_sample_type",
-                BranchSampleType::from_bits_retain(bit).iter_names().next().map(|found| found.0),
-                bit,
-            ),
+            Self::Bit(mask, bit) => mask.name(bit),
         }
     }
 }
@@ -114,26 +170,21 @@ fn parts(attr: &perf_event_attr) -> Vec<Part> {
     ];
     let fields = fields![
         sample_period,
-        sample_regs_user,
         sample_stack_user,
-        sample_regs_intr,
         aux_watermark,
         sample_max_stack,
         __reserved_2,
         aux_sample_size,
-        aux_action,
         sig_data,
         config3,
         config4,
     ];
-    let each = |word: u64| (0..64).map(|bit| 1_u64 << bit).filter(move |bit| word & bit != 0);
-    bits.into_iter()
-        .chain(fields)
-        .filter(|part| matches!(part, Part::Field(_, get, _) if get(attr) != 0))
-        .chain(each(attr.sample_type).map(Part::Sample))
-        .chain(each(attr.read_format).map(Part::Read))
-        .chain(each(attr.branch_sample_type).map(Part::Branch))
-        .collect()
+    let set = bits.into_iter().chain(fields).filter(|part| matches!(part, Part::Field(_, get, _) if get(attr) != 0));
+    let masks = Mask::ALL.into_iter().flat_map(|mask| {
+        let word = mask.get(attr);
+        (0..64).map(|bit| 1 << bit).filter(move |bit| word & bit != 0).map(move |bit| Part::Bit(mask, bit))
+    });
+    set.chain(masks).collect()
 }
 
 /// Finds out what is wrong; `accepts` asks the kernel. The experiments never count or sample: they are `disabled`, and
@@ -173,6 +224,29 @@ pub(super) fn diagnose(attr: &perf_event_attr, mut accepts: impl FnMut(&perf_eve
     Diagnosis::AllOf(parts.iter().zip(needless).filter(|(_, out)| *out).map(|(part, _)| part.name()).collect())
 }
 
+/// The names of the fields that are set, wholly or partly, beyond the first `known` bytes.
+pub(super) fn fields_beyond(attr: &perf_event_attr, known: u32) -> Vec<&'static str> {
+    macro_rules! ends {
+        ($($name:ident $get:expr),+ $(,)?) => {
+            [$((stringify!($name), offset_of!(perf_event_attr, $name), u64::from($get) != 0)),+]
+        };
+    }
+    let fields = ends![
+        branch_sample_type attr.branch_sample_type,
+        sample_regs_user attr.sample_regs_user,
+        sample_stack_user attr.sample_stack_user,
+        clockid attr.clockid != 0,
+        sample_regs_intr attr.sample_regs_intr,
+        aux_watermark attr.aux_watermark,
+        sample_max_stack attr.sample_max_stack,
+        aux_sample_size attr.aux_sample_size,
+        sig_data attr.sig_data,
+        config3 attr.config3,
+        config4 attr.config4,
+    ];
+    fields.into_iter().filter(|(_, at, set)| *set && *at >= known as usize).map(|(name, ..)| name).collect()
+}
+
 /// What the kernel refuses whatever the event is.
 fn broken_rule(attr: &perf_event_attr) -> Option<&'static str> {
     let sample = SampleType::from_bits_retain(attr.sample_type);
@@ -203,6 +277,12 @@ fn broken_rule(attr: &perf_event_attr) -> Option<&'static str> {
         (
             attr.type_ == bindings::PERF_TYPE_BREAKPOINT && !matches!(attr.bp_len, 1..=8),
             "bp_len must be from 1 to 8: most CPUs take 1, 2, 4 and 8",
+        ),
+        (
+            attr.type_ == bindings::PERF_TYPE_BREAKPOINT
+                && cfg!(any(target_arch = "x86", target_arch = "x86_64"))
+                && !attr.bp_len.is_power_of_two(),
+            "bp_len must be 1, 2, 4 or 8 on this CPU",
         ),
         (
             attr.type_ == bindings::PERF_TYPE_BREAKPOINT
@@ -270,7 +350,15 @@ mod tests {
         }
         let attr = *builder().sample_freq(5).wakeup_watermark(1).aux_pause(true).precise_ip(2).attr();
         let found: Vec<_> = parts(&attr).into_iter().map(Part::name).collect();
-        assert_eq!(found, ["freq", "watermark", "precise_ip", "sample_period", "aux_action"]);
+        assert_eq!(found, ["freq", "watermark", "precise_ip", "sample_period", "aux_pause"]);
+    }
+
+    #[test]
+    fn fields_that_an_old_kernel_does_not_know() {
+        let attr = *builder().config3(1).config4(2).sig_data(3).attr();
+        assert_eq!(fields_beyond(&attr, 136), ["config4"]);
+        assert_eq!(fields_beyond(&attr, 120), ["sig_data", "config3", "config4"]);
+        assert_eq!(fields_beyond(&attr, 144), [""; 0]);
     }
 
     #[test]

@@ -81,12 +81,18 @@ pub enum Error {
     },
 
     /// The attributes are larger than the kernel, or this crate, knows (`E2BIG`).
-    #[error("perf_event_attr has {size} bytes with fields set that are unknown beyond byte {known}")]
+    #[error(
+        "perf_event_attr has {size} bytes with fields set that are unknown beyond byte {known}{}{}",
+        if fields.is_empty() { "" } else { ": a newer kernel is needed for " },
+        fields.join(", ")
+    )]
     AttrSize {
         /// `perf_event_attr.size` as it was asked for.
         size: u32,
         /// The size that would have been understood.
         known: u32,
+        /// The fields that are set beyond it.
+        fields: Vec<&'static str>,
     },
 
     /// More samples a second were asked for than the kernel allows.
@@ -250,6 +256,12 @@ pub enum Error {
     /// Only events that write in the same direction can write into one ring.
     #[error("two events cannot write into one ring when write_backward is set in one of them only")]
     OutputDirection,
+
+    /// Events that follow a task and its children over all CPUs can write into no ring.
+    #[error(
+        "an event with inherit that follows a task over all CPUs cannot write into another's ring: open one event per CPU (open_task_on_cpus), or do not inherit"
+    )]
+    OutputInherited,
 
     /// The request is for events that sample.
     #[error("{request} on {event}: it takes no samples; give it a sample_period or sample_freq")]

@@ -54,6 +54,7 @@ impl Event {
         self.fd.consumer(len).map_err(|error| match error {
             MapError::AlreadyMapped => Error::AlreadyMapped,
             MapError::Redirected => Error::Redirected,
+            MapError::Spread => Error::MapInherited,
             MapError::Attach(error) => Error::Attach(error),
             MapError::System(source) => match error_from_limits(source) {
                 Ok(error) => error,
@@ -118,7 +119,8 @@ impl Event {
     }
 
     /// Switches the event on for `overflows` more samples, after which it is off (`PERF_EVENT_IOC_REFRESH`). Adds to
-    /// what is left of an earlier call. (Linux 6.18 starts a breakpoint that stopped so never again.)
+    /// what is left of an earlier call. (On Linux 6.18 a breakpoint that stopped so goes on only
+    /// after [`set_period`](Self::set_period).)
     ///
     /// # Errors
     ///
@@ -172,7 +174,7 @@ impl Event {
     /// # Errors
     ///
     /// [`Error::AlreadyMapped`], [`Error::OutputNotMapped`], [`Error::OutputCpu`], [`Error::OutputTask`],
-    /// [`Error::OutputClock`], [`Error::OutputDirection`], [`Error::Ioctl`].
+    /// [`Error::OutputClock`], [`Error::OutputDirection`], [`Error::OutputInherited`], [`Error::Ioctl`].
     pub fn set_output(&mut self, output: &Event) -> Result<(), Error> {
         if !output.fd.is_mapped() && !output.fd.is_redirected() {
             return Err(Error::OutputNotMapped);
@@ -198,6 +200,7 @@ impl Event {
         match error {
             MapError::AlreadyMapped => Error::AlreadyMapped,
             MapError::Redirected => Error::Redirected,
+            MapError::Spread => Error::OutputInherited,
             MapError::Attach(error) => Error::Attach(error),
             MapError::System(source) => self.ioctl_error("PERF_EVENT_IOC_SET_OUTPUT", source),
         }

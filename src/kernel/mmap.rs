@@ -20,6 +20,8 @@ pub(super) struct PerfFd {
     fd: OwnedFd,
     backward: bool,
     mapped: bool,
+    /// Whether several CPUs write the event's records at once: children inherit it, and it is bound to no CPU.
+    spread: bool,
     /// Whether the event may write another event's ring: mapping it would map that ring.
     redirected: bool,
 }
@@ -28,6 +30,7 @@ pub(super) struct PerfFd {
 pub(super) enum MapError {
     AlreadyMapped,
     Redirected,
+    Spread,
     System(io::Error),
     Attach(AttachError),
 }
@@ -44,13 +47,22 @@ impl PerfFd {
         text: Option<&CStr>,
     ) -> io::Result<Self> {
         let fd = sys::perf_event_open(attr, pid, cpu, leader, text)?;
-        Ok(Self { fd, backward: attr.write_backward() != 0, mapped: false, redirected: false })
+        Ok(Self {
+            fd,
+            backward: attr.write_backward() != 0,
+            mapped: false,
+            spread: attr.inherit() != 0 && cpu < 0,
+            redirected: false,
+        })
     }
 
     /// Makes the event write into the ring of `output`, or with `None` into none (`PERF_EVENT_IOC_SET_OUTPUT`).
     pub(super) fn set_output(&mut self, output: Option<&PerfFd>) -> Result<(), MapError> {
         if self.mapped {
             return Err(MapError::AlreadyMapped);
+        }
+        if self.spread && output.is_some() {
+            return Err(MapError::Spread);
         }
         sys::set_output(self.fd.as_fd(), output.map(PerfFd::as_fd)).map_err(MapError::System)?;
         // A call that fails changes nothing.
@@ -97,7 +109,9 @@ impl PerfFd {
         // which `redirected` is false, as here, has no ring yet, so this makes one; `mapped` makes this the only
         // consumer that is ever made of the event; and events whose output is redirected here are refused above until
         // the kernel has detached them. That several events write the ring does not matter to its reader: the kernel
-        // orders them as it orders the writers of one event, and refuses events of another direction. Forked children
+        // orders them as it orders the writers of one event, all on one CPU at a time. It sees to that itself (same
+        // CPU, or same task; a mapped event is not `spread`), but for redirected events that are `spread`, which
+        // `set_output` refuses; and it refuses events of another direction. Forked children
         // do not inherit the mapping (VM_DONTCOPY). Code that maps the descriptor elsewhere gets raw pointers, and code
         // that redirects it elsewhere needs an ioctl of its own, so either is its own unsafe.
         let consumer = unsafe { Consumer::from_kernel(map, polled, direction) }.map_err(MapError::Attach)?;

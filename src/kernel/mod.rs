@@ -5,6 +5,8 @@
 //! command is observed from its first instruction by means of [`StoppedCommand`]. [`Event::mmap`] gives the ring's
 //! [`Consumer`](crate::ring::Consumer), the same type that reads every other ring of this crate.
 //!
+//! Events that count together are a [`Group`]; events that write into one ring are made so by [`Event::set_output`].
+//!
 //! Names are those of the uapi header `linux/perf_event.h`; the man page perf_event_open(2) is the reference for their
 //! meaning. What the builder has no method for can be set in the `perf_event_attr` itself: [`EventBuilder::attr_mut`].
 //! [`EventBuilder::parse`] takes an event as perf(1) does, as text.

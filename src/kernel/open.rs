@@ -6,7 +6,7 @@ use std::process::Command;
 
 use perf_event_open_sys::bindings::{self, perf_event_attr};
 
-use crate::kernel::diagnose::{Diagnosis, diagnose};
+use crate::kernel::diagnose::{Diagnosis, diagnose, fields_beyond};
 use crate::kernel::mmap::PerfFd;
 use crate::kernel::probe::Probe;
 use crate::kernel::{Error, Event, EventBuilder, SampleType, StoppedCommand, Target, cpu, sys};
@@ -154,13 +154,13 @@ impl EventBuilder {
             },
             Some(libc::ENODEV | libc::ENXIO) => Error::NoDevice { event: event(), source },
             Some(libc::ESRCH) if target.pid().is_some() => Error::NoSuchTask { pid: target.pid().unwrap_or_default() },
-            Some(libc::E2BIG) => Error::AttrSize {
-                size: self.attr.size,
-                known: match size_after {
+            Some(libc::E2BIG) => {
+                let known = match size_after {
                     kernel if kernel != self.attr.size => kernel,
                     _ => size_of::<perf_event_attr>() as u32,
-                },
-            },
+                };
+                Error::AttrSize { size: self.attr.size, known, fields: fields_beyond(&self.attr, known) }
+            }
             Some(libc::ENOSYS) => Error::NoPerfEvents,
             Some(libc::EINVAL) => {
                 let freq = self.attr.sample_freq;
