@@ -32,7 +32,7 @@ pub(super) fn online_text() -> String {
 }
 
 /// `0-3,6` and the like.
-fn parse(text: &str) -> Option<Vec<u32>> {
+pub(super) fn parse(text: &str) -> Option<Vec<u32>> {
     // Beyond any machine; keeps a damaged list from filling the memory.
     const MOST: u32 = 1 << 20;
     let mut cpus = Vec::new();

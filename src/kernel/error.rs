@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
 
-use crate::kernel::Target;
+use crate::kernel::diagnose::Diagnosis;
+use crate::kernel::suggest::question;
+use crate::kernel::{FormatError, ReadFormat, Target};
 
 /// An error of the kernel side: one variant per cause, whose text names the knob that matters.
 #[derive(Debug, thiserror::Error)]
@@ -43,12 +45,12 @@ pub enum Error {
     },
 
     /// Nothing in this kernel or machine provides the event (`ENOENT`, `EOPNOTSUPP`).
-    #[error(
-        "{event} is not supported here: no PMU of this kernel and machine provides it, or not with these attributes"
-    )]
+    #[error("{event} is not supported here: {}", explain_unsupported(diagnosis))]
     UnsupportedEvent {
         /// The event that was asked for.
         event: String,
+        /// Which option is at fault, or that it is the event.
+        diagnosis: Diagnosis,
         /// The kernel's answer.
         source: io::Error,
     },
@@ -79,12 +81,18 @@ pub enum Error {
     },
 
     /// The attributes are larger than the kernel, or this crate, knows (`E2BIG`).
-    #[error("perf_event_attr has {size} bytes with fields set that are unknown beyond byte {known}")]
+    #[error(
+        "perf_event_attr has {size} bytes with fields set that are unknown beyond byte {known}{}{}",
+        if fields.is_empty() { "" } else { ": a newer kernel is needed for " },
+        fields.join(", ")
+    )]
     AttrSize {
         /// `perf_event_attr.size` as it was asked for.
         size: u32,
         /// The size that would have been understood.
         known: u32,
+        /// The fields that are set beyond it.
+        fields: Vec<&'static str>,
     },
 
     /// More samples a second were asked for than the kernel allows.
@@ -97,14 +105,86 @@ pub enum Error {
     },
 
     /// The kernel finds the attributes invalid or contradictory (`EINVAL`).
-    #[error(
-        "the kernel finds the attributes of {event} on {target} invalid (EINVAL): a flag or sample_type bit is unknown to it, or two contradict each other"
-    )]
+    #[error("the kernel finds the attributes of {event} on {target} invalid (EINVAL): {diagnosis}")]
     InvalidAttr {
         /// The event that was asked for.
         event: String,
         /// What it was to observe.
         target: Target,
+        /// Which option is at fault.
+        diagnosis: Diagnosis,
+    },
+
+    /// The kernel refused something that `perf_event_paranoid` cannot allow (`EACCES` or `EPERM`).
+    #[error("not allowed to open {event}: {what}, whatever /proc/sys/kernel/perf_event_paranoid is")]
+    Capability {
+        /// The event that was asked for.
+        event: String,
+        /// What needs which capability.
+        what: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
+    /// Deeper call chains were asked for than the kernel allows (`EOVERFLOW`).
+    #[error("a sample_max_stack of {frames} is above /proc/sys/kernel/perf_event_max_stack, which is {}", known(max))]
+    SampleMaxStack {
+        /// The number of frames that was asked for.
+        frames: u16,
+        /// The kernel's limit, if it could be read.
+        max: Option<i64>,
+    },
+
+    /// The CPU has no breakpoint register left (`ENOSPC`).
+    #[error(
+        "no breakpoint register is free for {event} on {target}: CPUs have about four; close other breakpoints, also those of debuggers"
+    )]
+    NoBreakpoint {
+        /// The event that was asked for.
+        event: String,
+        /// What it was to observe.
+        target: Target,
+    },
+
+    /// Another event has the hardware for itself (`EBUSY`).
+    #[error("{event} cannot be opened on {target} while another event has its hardware exclusively")]
+    Busy {
+        /// The event that was asked for.
+        event: String,
+        /// What it was to observe.
+        target: Target,
+    },
+
+    /// The path of a probe, or its symbol, has a NUL in it.
+    #[error("{probe}: the name has a NUL at byte {position}")]
+    ProbeText {
+        /// The probe that was asked for.
+        probe: String,
+        /// Where the NUL is.
+        position: usize,
+    },
+
+    /// The file of a probe cannot be used.
+    #[error("no probe can be put into {}: {source}", path.display())]
+    ProbeFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+
+    /// The offset of a probe is not in its file.
+    #[error(
+        "a probe at offset {offset:#x} of {} is beyond its {len} bytes: the offset is one in the file, not an address",
+        path.display()
+    )]
+    ProbeOffset {
+        /// The file.
+        path: PathBuf,
+        /// The offset in bytes that was asked for.
+        offset: u64,
+        /// The length of the file in bytes.
+        len: u64,
     },
 
     /// There is no perf_event_open (`ENOSYS`).
@@ -136,6 +216,142 @@ pub enum Error {
     /// The event was mapped before. Its ring has one reader; a second would free what the first still reads.
     #[error("the event is already mapped: a ring has one consumer, open another event for a second")]
     AlreadyMapped,
+
+    /// The event writes into another event's ring.
+    #[error("the event writes into another event's ring: it has none of its own to map, before unset_output")]
+    Redirected,
+
+    /// The event to whose ring another is to be redirected has none.
+    #[error("the event that records are to be redirected to is not mapped: map it first")]
+    OutputNotMapped,
+
+    /// Only events of the same CPU can write into one ring.
+    #[error(
+        "an event {} cannot write into the ring of one {}: both must be opened on the same CPU",
+        on_cpu(cpu),
+        on_cpu(output)
+    )]
+    OutputCpu {
+        /// The CPU of the event; `None` follows a task over all.
+        cpu: Option<u32>,
+        /// The CPU of the event that has the ring.
+        output: Option<u32>,
+    },
+
+    /// Only events of the same task can write into one ring, if they are not bound to a CPU.
+    #[error(
+        "an event on {target} cannot write into the ring of one on {output}: bind both to one CPU, or open both on one task"
+    )]
+    OutputTask {
+        /// What the event observes.
+        target: Target,
+        /// What the event that has the ring observes.
+        output: Target,
+    },
+
+    /// Only events with the same clock can write into one ring.
+    #[error("two events with different clocks cannot write into one ring: give both the same clockid")]
+    OutputClock,
+
+    /// Only events that write in the same direction can write into one ring.
+    #[error("two events cannot write into one ring when write_backward is set in one of them only")]
+    OutputDirection,
+
+    /// Events that follow a task and its children over all CPUs can write into no ring.
+    #[error(
+        "an event with inherit that follows a task over all CPUs cannot write into another's ring: open one event per CPU (open_task_on_cpus), or do not inherit"
+    )]
+    OutputInherited,
+
+    /// The request is for events that sample.
+    #[error("{request} on {event}: it takes no samples; give it a sample_period or sample_freq")]
+    NotSampling {
+        /// The request by its uapi name.
+        request: &'static str,
+        /// The event.
+        event: String,
+    },
+
+    /// Events that are inherited cannot be refreshed.
+    #[error("an event with inherit cannot be refreshed: its children would overflow as well")]
+    RefreshInherited,
+
+    /// A refresh is for one overflow at least.
+    #[error("cannot refresh for {overflows} overflows: from 1 to 2^31 - 1 are possible")]
+    RefreshCount {
+        /// The number that was asked for.
+        overflows: u32,
+    },
+
+    /// A period is at least 1 and below 2^63.
+    #[error("a sample_period of {period} is impossible: from 1 to 2^63 - 1 are")]
+    Period {
+        /// The period that was asked for.
+        period: u64,
+    },
+
+    /// The filter was refused.
+    #[error(
+        "{event} does not take the filter {filter:?}: {source}; a tracepoint's filter compares fields that its format lists, and other events take none or address ranges"
+    )]
+    Filter {
+        /// The filter that was asked for.
+        filter: String,
+        /// The event.
+        event: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
+    /// The event has a filter already (`EEXIST`).
+    #[error("{event} has a filter, and the kernel takes one only: open another event for another filter")]
+    FilterSet {
+        /// The event.
+        event: String,
+    },
+
+    /// An event cannot be read.
+    #[error("cannot read {event}: {source}")]
+    ReadEvent {
+        /// The event.
+        event: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
+    /// The event has nothing to read any longer: the hardware had no place for it although it is pinned.
+    #[error("{event} is in an error state and gives no values: it is pinned, and the hardware had no place for it")]
+    ReadEnded {
+        /// The event.
+        event: String,
+    },
+
+    /// What was read has another length than the `read_format` makes.
+    #[error("{bytes} bytes were read, which is not what {format:?} gives")]
+    ReadLength {
+        /// The bytes that were read.
+        bytes: usize,
+        /// The format.
+        format: ReadFormat,
+    },
+
+    /// The `read_format` has bits that this crate does not know, so it cannot tell what is what.
+    #[error("read_format has unknown bits: {bits:#x}")]
+    ReadFormat {
+        /// The unknown bits.
+        bits: u64,
+    },
+
+    /// The read gave the values of a whole group, without ids.
+    #[error(
+        "{event} reads {events} values of its group: which is its own cannot be told without ID in the read_format"
+    )]
+    ReadWhich {
+        /// The event.
+        event: String,
+        /// The number of values.
+        events: usize,
+    },
 
     /// The event has no ring to wait for.
     #[error("the event is not mapped: nothing can become ready to be read before mmap")]
@@ -191,10 +407,92 @@ pub enum Error {
     Poll(#[source] io::Error),
 
     /// A software event of this name is unknown.
-    #[error("there is no software event {name:?}; there are: {}", known_software())]
+    #[error("there is no software event {name:?}; there are: {}{}", known_software(), question(suggestions))]
     UnknownSoftware {
         /// The name that was looked up.
         name: String,
+        /// Names that are near.
+        suggestions: Vec<String>,
+    },
+
+    /// A hardware event of this name is unknown.
+    #[error("there is no hardware event {name:?}{}", question(suggestions))]
+    UnknownHardware {
+        /// The name that was looked up.
+        name: String,
+        /// Names that are near.
+        suggestions: Vec<String>,
+    },
+
+    /// No event of any kind has this name.
+    #[error("there is no event {name:?}{}", question(suggestions))]
+    UnknownEvent {
+        /// The name that was looked up.
+        name: String,
+        /// Names that are near.
+        suggestions: Vec<String>,
+    },
+
+    /// The text of an event is not of the form that its beginning promises.
+    #[error("cannot understand event {event:?}: expected {expected}")]
+    EventSyntax {
+        /// The text.
+        event: String,
+        /// What was expected.
+        expected: &'static str,
+    },
+
+    /// A modifier of an event is unknown, or repeated too often.
+    #[error("unknown modifier {modifier:?} in event {event:?}: there are u, k, h, G, H, I, D, e, and up to three p")]
+    UnknownModifier {
+        /// The text.
+        event: String,
+        /// The modifier.
+        modifier: char,
+    },
+
+    /// The kernel has no PMU of this name.
+    #[error("there is no PMU {name:?} in /sys/bus/event_source/devices{}{}", missing_pmu(name), question(suggestions))]
+    UnknownPmu {
+        /// The name that was looked up.
+        name: String,
+        /// Names that are near.
+        suggestions: Vec<String>,
+    },
+
+    /// The PMU has no such term or event.
+    #[error("PMU {pmu} has no term or event {term:?}{}", question(suggestions))]
+    PmuTerm {
+        /// The PMU.
+        pmu: String,
+        /// The term.
+        term: String,
+        /// Names that are near.
+        suggestions: Vec<String>,
+    },
+
+    /// The value of a PMU's term is impossible.
+    #[error("{term}={value} of PMU {pmu}: {reason}")]
+    PmuValue {
+        /// The PMU.
+        pmu: String,
+        /// The term.
+        term: String,
+        /// The value.
+        value: String,
+        /// Why.
+        reason: &'static str,
+    },
+
+    /// The kernel describes a term in a way that this crate does not know.
+    #[error("the format of term {term} of PMU {pmu} is not understood: {format:?}")]
+    PmuFormat {
+        /// The PMU.
+        pmu: String,
+        /// The term.
+        term: String,
+        /// The text of the format.
+        format: String,
     },
 
     /// The name of a tracepoint is not of the form `subsystem:name`.
@@ -232,14 +530,26 @@ pub enum Error {
 
     /// The kernel has no such tracepoint.
     #[error(
-        "there is no tracepoint {name}: {} does not exist (its module may not be loaded, or the kernel lacks it)",
-        path.display()
+        "there is no tracepoint {name}: {} does not exist (its module may not be loaded, or the kernel lacks it){}",
+        path.display(),
+        question(suggestions)
     )]
     NoTracepoint {
         /// The tracepoint that was looked up.
         name: String,
         /// The file that would have held its id.
         path: PathBuf,
+        /// Names that are near.
+        suggestions: Vec<String>,
+    },
+
+    /// The description of a tracepoint's fields cannot be understood.
+    #[error("cannot understand {}: {source}", path.display())]
+    TracepointFormat {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: FormatError,
     },
 
     /// A file of the kernel could not be read, or holds what it should not.
@@ -276,6 +586,9 @@ impl Error {
             Error::Permission { .. }
                 | Error::UnsupportedEvent { .. }
                 | Error::NoDevice { .. }
+                | Error::Capability { .. }
+                | Error::NoBreakpoint { .. }
+                | Error::Busy { .. }
                 | Error::NoPerfEvents
                 | Error::MlockLimit { .. }
                 | Error::NoTracefs { .. }
@@ -286,6 +599,30 @@ impl Error {
 
 fn known<T: ToString>(value: &Option<T>) -> String {
     value.as_ref().map_or_else(|| "unreadable".to_owned(), T::to_string)
+}
+
+fn on_cpu(cpu: &Option<u32>) -> String {
+    cpu.map_or_else(|| "on all CPUs".to_owned(), |cpu| format!("on CPU {cpu}"))
+}
+
+fn explain_unsupported(diagnosis: &Diagnosis) -> String {
+    match diagnosis {
+        Diagnosis::Source => {
+            "no PMU of this kernel and machine provides it (virtual machines often have no hardware counters)"
+                .to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
+/// What makes the kernel have it.
+fn missing_pmu(name: &str) -> &'static str {
+    match name {
+        "uprobe" => " (the kernel was built without CONFIG_UPROBE_EVENTS)",
+        "kprobe" => " (the kernel was built without CONFIG_KPROBE_EVENTS)",
+        "cpu" => " (virtual machines often have no hardware counters)",
+        _ => "",
+    }
 }
 
 fn list(paths: &[PathBuf]) -> String {

@@ -5,8 +5,11 @@
 //! command is observed from its first instruction by means of [`StoppedCommand`]. [`Event::mmap`] gives the ring's
 //! [`Consumer`](crate::ring::Consumer), the same type that reads every other ring of this crate.
 //!
+//! Events that count together are a [`Group`]; events that write into one ring are made so by [`Event::set_output`].
+//!
 //! Names are those of the uapi header `linux/perf_event.h`; the man page perf_event_open(2) is the reference for their
 //! meaning. What the builder has no method for can be set in the `perf_event_attr` itself: [`EventBuilder::attr_mut`].
+//! [`EventBuilder::parse`] takes an event as perf(1) does, as text.
 //!
 //! Who may open what depends on `/proc/sys/kernel/perf_event_paranoid` and on capabilities; an [`Error`] says which
 //! value or capability would have been needed.
@@ -36,24 +39,52 @@
 //! # }
 //! ```
 
+mod breakpoint;
+mod builder;
+mod cache;
+mod clock;
 mod command;
+mod count;
 mod cpu;
 mod decode;
+mod diagnose;
 mod error;
 mod event;
+mod group;
+mod hardware;
 mod mmap;
+mod open;
+mod parse;
+mod pmu;
+mod probe;
+mod software;
+mod suggest;
 mod sys;
+mod target;
 mod tracepoint;
+mod tracepoint_format;
 
+pub use breakpoint::Access;
+pub use builder::EventBuilder;
+pub use cache::{CacheId, CacheOp, CacheResult};
+pub use clock::ClockId;
 pub use command::StoppedCommand;
+pub use count::{Count, GroupCount};
 pub use cpu::online_cpus;
 pub use decode::DecoderError;
+pub use diagnose::Diagnosis;
 pub use error::Error;
-pub(crate) use event::error_from_limits;
-pub use event::{ClockId, Event, EventBuilder, Software, Target, poll};
+pub use event::{Event, poll};
+pub use group::Group;
+pub use hardware::Hardware;
+pub(crate) use open::error_from_limits;
+pub use pmu::Pmu;
+pub use software::Software;
+pub use target::Target;
 pub use tracepoint::Tracepoint;
+pub use tracepoint_format::{Field, FieldKind, FormatError, TracepointFormat};
 
-pub use crate::record::SampleType;
+pub use crate::record::{BranchSampleType, ReadFormat, SampleType};
 
 /// The raw bindings that [`EventBuilder::attr_mut`] speaks.
 pub use perf_event_open_sys::bindings;

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
@@ -9,7 +10,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use perf_event_open_sys as perf;
-use perf_event_open_sys::bindings::{PERF_FLAG_FD_CLOEXEC, perf_event_attr};
+use perf_event_open_sys::bindings::{
+    PERF_FLAG_FD_CLOEXEC, PERF_IOC_FLAG_GROUP, PERIOD, QUERY_BPF, SET_OUTPUT, perf_event_attr,
+};
 
 /// The byte that lets a stopped child go on; any other makes it give up.
 pub(super) const GO: u8 = b'g';
@@ -17,15 +20,36 @@ pub(super) const GO: u8 = b'g';
 pub(super) const GIVE_UP: u8 = b'x';
 
 /// `attr.size` is updated by the kernel when it answers `E2BIG`.
-pub(super) fn perf_event_open(attr: &mut perf_event_attr, pid: libc::pid_t, cpu: libc::c_int) -> io::Result<OwnedFd> {
+///
+/// `text` is what `config1` points to during the call; it is 0 afterwards.
+pub(super) fn perf_event_open(
+    attr: &mut perf_event_attr,
+    pid: libc::pid_t,
+    cpu: libc::c_int,
+    leader: Option<BorrowedFd<'_>>,
+    text: Option<&CStr>,
+) -> io::Result<OwnedFd> {
     if attr.size as usize > size_of::<perf_event_attr>() {
         return Err(io::Error::from_raw_os_error(libc::E2BIG));
     }
+    if let Some(text) = text {
+        attr.config1 = text.as_ptr().expose_provenance() as u64;
+    }
+    let leader = leader.map_or(-1, |leader| leader.as_raw_fd());
     // SAFETY: `attr` is exclusively borrowed for the call. The kernel reads `attr.size` bytes of it (64 when it is 0,
-    // which the struct also has), just checked to lie inside, and writes `attr.size` at most. No group: -1.
-    let fd = unsafe { perf::perf_event_open(attr, pid, cpu, -1, PERF_FLAG_FD_CLOEXEC.into()) };
+    // which the struct also has), just checked to lie inside, and writes `attr.size` at most. `leader` is -1 or open
+    // while it is borrowed. The PMUs of probes read a string at the address `config1`: that of `text`, which is borrowed
+    // for the call and ends in NUL. When a caller made up a `config1` of its own, the kernel reads from there, or
+    // answers EFAULT; it writes nothing, so no memory of this process changes.
+    let fd = unsafe { perf::perf_event_open(attr, pid, cpu, leader, PERF_FLAG_FD_CLOEXEC.into()) };
+    // Before anything else can set it.
+    let error = io::Error::last_os_error();
+    if text.is_some() {
+        // An address that will not be valid any longer.
+        attr.config1 = 0;
+    }
     if fd < 0 {
-        return Err(io::Error::last_os_error());
+        return Err(error);
     }
     // SAFETY: a successful perf_event_open returns a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
@@ -44,16 +68,101 @@ fn check(result: libc::c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Whether an ioctl is for the event, or for all of its group.
+fn scope(group: bool) -> libc::c_uint {
+    if group { PERF_IOC_FLAG_GROUP as libc::c_uint } else { 0 }
+}
+
 /// `PERF_EVENT_IOC_ENABLE`
-pub(super) fn enable(fd: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: the descriptor is open while it is borrowed; the argument is a flag word, 0 meaning this event only.
-    check(unsafe { perf::ioctls::ENABLE(fd.as_raw_fd(), 0) })
+pub(super) fn enable(fd: BorrowedFd<'_>, group: bool) -> io::Result<()> {
+    // SAFETY: the descriptor is open while it is borrowed; the argument is a flag word.
+    check(unsafe { perf::ioctls::ENABLE(fd.as_raw_fd(), scope(group)) })
 }
 
 /// `PERF_EVENT_IOC_DISABLE`
-pub(super) fn disable(fd: BorrowedFd<'_>) -> io::Result<()> {
+pub(super) fn disable(fd: BorrowedFd<'_>, group: bool) -> io::Result<()> {
     // SAFETY: as for `enable`.
-    check(unsafe { perf::ioctls::DISABLE(fd.as_raw_fd(), 0) })
+    check(unsafe { perf::ioctls::DISABLE(fd.as_raw_fd(), scope(group)) })
+}
+
+/// `PERF_EVENT_IOC_RESET`
+pub(super) fn reset(fd: BorrowedFd<'_>, group: bool) -> io::Result<()> {
+    // SAFETY: as for `enable`.
+    check(unsafe { perf::ioctls::RESET(fd.as_raw_fd(), scope(group)) })
+}
+
+/// `PERF_EVENT_IOC_REFRESH`
+pub(super) fn refresh(fd: BorrowedFd<'_>, overflows: libc::c_int) -> io::Result<()> {
+    // SAFETY: the descriptor is open while it is borrowed; the argument is a number.
+    check(unsafe { perf::ioctls::REFRESH(fd.as_raw_fd(), overflows) })
+}
+
+/// `PERF_EVENT_IOC_PERIOD`
+pub(super) fn set_period(fd: BorrowedFd<'_>, period: u64) -> io::Result<()> {
+    // SAFETY: the descriptor is open while it is borrowed; the kernel reads one u64 from the address, which is that of
+    // the parameter. (The binding of this ioctl would pass the value itself.)
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), PERIOD as _, &raw const period) })
+}
+
+/// `PERF_EVENT_IOC_SET_OUTPUT`
+pub(super) fn set_output(fd: BorrowedFd<'_>, output: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    // The kernel compares a whole word with -1, so the binding, which passes an int, would not do.
+    let output = output.map_or(-1, |output| libc::c_long::from(output.as_raw_fd()));
+    // SAFETY: the descriptors are open while they are borrowed; the argument is -1 or one of them.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), SET_OUTPUT as _, output) })
+}
+
+/// `PERF_EVENT_IOC_SET_FILTER`
+pub(super) fn set_filter(fd: BorrowedFd<'_>, filter: &CStr) -> io::Result<()> {
+    // SAFETY: the descriptor is open while it is borrowed; the kernel reads a string that ends in NUL from the address,
+    // and writes nothing.
+    check(unsafe { perf::ioctls::SET_FILTER(fd.as_raw_fd(), filter.as_ptr().cast_mut()) })
+}
+
+/// `PERF_EVENT_IOC_SET_BPF`
+pub(super) fn set_bpf(fd: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    // An open descriptor is never negative.
+    let program = program.as_raw_fd().cast_unsigned();
+    // SAFETY: both descriptors are open while they are borrowed.
+    check(unsafe { perf::ioctls::SET_BPF(fd.as_raw_fd(), program) })
+}
+
+/// `PERF_EVENT_IOC_QUERY_BPF`: the ids of at most `most` programs, and how many there are.
+pub(super) fn query_bpf(fd: BorrowedFd<'_>, most: u32) -> io::Result<(Vec<u32>, u32)> {
+    // `struct perf_event_query_bpf`: the room for ids, their number, and they.
+    let mut words = vec![0_u32; (most as usize).saturating_add(2)];
+    words[0] = most;
+    // SAFETY: the descriptor is open while it is borrowed; the kernel writes the second word and then at most as many
+    // words as the first one says, for which there is room. The allocation is aligned for u32, and borrowed.
+    let result = check(unsafe { libc::ioctl(fd.as_raw_fd(), QUERY_BPF as _, words.as_mut_ptr()) });
+    match result {
+        // There are more: their number was written all the same.
+        Err(error) if error.raw_os_error() != Some(libc::ENOSPC) => Err(error),
+        _ => {
+            let there = words[1];
+            words.drain(..2);
+            words.truncate(there.min(most) as usize);
+            Ok((words, there))
+        }
+    }
+}
+
+/// `PERF_EVENT_IOC_MODIFY_ATTRIBUTES`
+pub(super) fn modify_attributes(fd: BorrowedFd<'_>, attr: &mut perf_event_attr) -> io::Result<()> {
+    if attr.size as usize > size_of::<perf_event_attr>() {
+        return Err(io::Error::from_raw_os_error(libc::E2BIG));
+    }
+    // SAFETY: the descriptor is open while it is borrowed; the kernel reads `attr.size` bytes, just checked to lie in
+    // the struct (64, which it has, when that is 0), and writes `attr.size` at most.
+    check(unsafe { perf::ioctls::MODIFY_ATTRIBUTES(fd.as_raw_fd(), attr) })
+}
+
+/// read(2) of an event: the number of bytes.
+pub(super) fn read(fd: BorrowedFd<'_>, words: &mut [u64]) -> io::Result<usize> {
+    // SAFETY: the descriptor is open while it is borrowed; the kernel writes at most as many bytes as the slice has,
+    // and every value of them is a u64.
+    let read = unsafe { libc::read(fd.as_raw_fd(), words.as_mut_ptr().cast(), size_of_val(words)) };
+    usize::try_from(read).map_err(|_| io::Error::last_os_error())
 }
 
 /// `PERF_EVENT_IOC_PAUSE_OUTPUT`

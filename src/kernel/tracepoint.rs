@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::kernel::Error;
+use crate::kernel::{Error, TracepointFormat, suggest};
 
 /// Where Linux has tracefs: its own mount point, and the one below debugfs that mounts itself on access.
 const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
@@ -26,6 +26,8 @@ pub struct Tracepoint {
     subsystem: String,
     name: String,
     id: u64,
+    /// Its directory in tracefs.
+    directory: PathBuf,
 }
 
 impl Tracepoint {
@@ -54,17 +56,20 @@ impl Tracepoint {
                 }
                 Err(_) => continue,
             }
-            let path = events.join(subsystem).join(name).join("id");
+            let directory = events.join(subsystem).join(name);
+            let path = directory.join("id");
             return match std::fs::read_to_string(&path) {
                 Ok(text) => match text.trim().parse() {
-                    Ok(id) => Ok(Self { subsystem: subsystem.to_owned(), name: name.to_owned(), id }),
+                    Ok(id) => Ok(Self { subsystem: subsystem.to_owned(), name: name.to_owned(), id, directory }),
                     Err(error) => Err(Error::Read { path, source: io::Error::new(io::ErrorKind::InvalidData, error) }),
                 },
                 Err(error) => Err(match error.kind() {
                     // ENOTDIR: a control file of the subsystem, such as `enable`, was named.
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-                        Error::NoTracepoint { name: tracepoint.to_owned(), path }
-                    }
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::NoTracepoint {
+                        name: tracepoint.to_owned(),
+                        path,
+                        suggestions: suggest::near(tracepoint, names_in(&events)),
+                    },
                     io::ErrorKind::PermissionDenied => denied(path, error),
                     _ => Error::Read { path, source: error },
                 }),
@@ -90,12 +95,61 @@ impl Tracepoint {
     pub fn id(&self) -> u64 {
         self.id
     }
+
+    /// The fields that the raw data of its samples holds, from its file `format` in tracefs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TracefsPermission`], [`Error::Read`], [`Error::TracepointFormat`].
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), perfring::kernel::Error> {
+    /// let format = perfring::kernel::Tracepoint::find("sched:sched_switch")?.format()?;
+    /// for field in format.fields() {
+    ///     println!("{} {} at byte {}", field.type_text(), field.name(), field.offset());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn format(&self) -> Result<TracepointFormat, Error> {
+        let path = self.directory.join("format");
+        match std::fs::read_to_string(&path) {
+            Ok(text) => TracepointFormat::parse(&text).map_err(|source| Error::TracepointFormat { path, source }),
+            Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+                Err(Error::TracefsPermission { name: self.to_string(), path, source })
+            }
+            Err(source) => Err(Error::Read { path, source }),
+        }
+    }
 }
 
 impl fmt::Display for Tracepoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.subsystem, self.name)
     }
+}
+
+/// All tracepoints, `subsystem:name`, as far as they can be read.
+pub(super) fn names() -> Vec<String> {
+    TRACEFS
+        .iter()
+        .map(|root| names_in(&Path::new(root).join("events")))
+        .find(|names| !names.is_empty())
+        .unwrap_or_default()
+}
+
+fn names_in(events: &Path) -> Vec<String> {
+    let directories = |path: &Path| {
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+    };
+    directories(events)
+        .flat_map(|subsystem| {
+            directories(&subsystem.path()).map(move |event| {
+                format!("{}:{}", subsystem.file_name().to_string_lossy(), event.file_name().to_string_lossy())
+            })
+        })
+        .collect()
 }
 
 /// Both parts become single path components, so a name cannot lead out of tracefs.
@@ -151,6 +205,26 @@ mod tests {
             assert!(matches!(error, Error::NoTracepoint { .. }), "{error}");
             assert!(error.to_string().contains(name), "{error}");
         }
+    }
+
+    #[test]
+    fn an_unknown_one_has_neighbours() {
+        let fake = Fake::new("neighbours");
+        let error = Tracepoint::find_in(&[&fake.0], "sched:sched_swich").unwrap_err();
+        assert!(error.to_string().contains("did you mean sched:sched_switch?"), "{error}");
+        assert!(matches!(error, Error::NoTracepoint { suggestions, .. } if suggestions == ["sched:sched_switch"]));
+    }
+
+    #[test]
+    fn the_format_is_that_of_its_directory() {
+        let fake = Fake::new("format");
+        let found = Tracepoint::find_in(&[&fake.0], "sched:sched_switch").unwrap();
+        assert!(matches!(found.format(), Err(Error::Read { .. })));
+        let path = fake.0.join("events/sched/sched_switch/format");
+        std::fs::write(&path, include_str!("../../tests/data/tracefs/sched_switch.format")).unwrap();
+        assert!(found.format().unwrap().field("prev_pid").is_some());
+        std::fs::write(&path, "name: x").unwrap();
+        assert!(matches!(found.format(), Err(Error::TracepointFormat { .. })));
     }
 
     #[test]
