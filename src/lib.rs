@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | [`ring`] | 1 | layout, memories, producers, the consumer, wake-ups |
 //! | [`merge`] | 1 | several streams in the order of time |
+//! | [`record`] | 1 | what the bytes of records mean: decoding and encoding |
 #![cfg_attr(feature = "kernel", doc = "| [`kernel`] | 2 | the kernel as producer: events, mappings, polling |")]
 #![cfg_attr(not(feature = "kernel"), doc = "| `kernel` | 2 | not in this build: needs the feature `kernel` |")]
 //!
@@ -46,6 +47,8 @@
 #[cfg(all(feature = "kernel", not(perfring_loom)))]
 pub mod kernel;
 pub mod merge;
+#[cfg(not(perfring_loom))]
+pub mod record;
 pub mod ring;
 mod sync;
 

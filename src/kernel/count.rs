@@ -1,6 +1,7 @@
 //! The values of events, as a read gives them.
 
 use crate::kernel::{Error, ReadFormat};
+use crate::record::{ReadValues, Words, scaled};
 
 /// The value of an event, and what else its `read_format` asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -34,10 +35,7 @@ impl Count {
     /// # }
     /// ```
     pub fn scaled(&self) -> Option<u64> {
-        let (enabled, running) = (u128::from(self.time_enabled?), u128::from(self.time_running?));
-        // Two 64-bit factors always fit.
-        let scaled = (u128::from(self.value) * enabled).checked_div(running)?;
-        Some(u64::try_from(scaled).unwrap_or(u64::MAX))
+        scaled(self.value, self.time_enabled?, self.time_running?)
     }
 }
 
@@ -66,31 +64,14 @@ pub(super) fn parse(format: ReadFormat, words: &[u64]) -> Result<GroupCount, Err
     if unknown != 0 {
         return Err(Error::ReadFormat { bits: unknown });
     }
-    let short = || Error::ReadLength { bytes: size_of_val(words), format };
-    let mut rest = words.iter().copied();
-    let mut next = || rest.next().ok_or_else(short);
-    let optional = |bit, next: &mut dyn FnMut() -> Result<u64, Error>| {
-        if format.contains(bit) { next().map(Some) } else { Ok(None) }
-    };
-    let mut result = GroupCount::default();
-    let group = format.contains(ReadFormat::GROUP);
-    let first = next()?;
-    result.time_enabled = optional(ReadFormat::TOTAL_TIME_ENABLED, &mut next)?;
-    result.time_running = optional(ReadFormat::TOTAL_TIME_RUNNING, &mut next)?;
-    // A count has a word at least, which bounds how long this takes.
-    for _ in 0..if group { first } else { 1 } {
-        result.counts.push(Count {
-            value: if group { next()? } else { first },
-            time_enabled: result.time_enabled,
-            time_running: result.time_running,
-            id: optional(ReadFormat::ID, &mut next)?,
-            lost: optional(ReadFormat::LOST, &mut next)?,
-        });
-    }
-    match rest.next() {
-        Some(_) => Err(short()),
-        None => Ok(result),
-    }
+    let read =
+        ReadValues::new(format, Words::from(words)).ok_or(Error::ReadLength { bytes: size_of_val(words), format })?;
+    let (time_enabled, time_running) = (read.time_enabled(), read.time_running());
+    let counts = read
+        .iter()
+        .map(|counter| Count { value: counter.value, time_enabled, time_running, id: counter.id, lost: counter.lost })
+        .collect();
+    Ok(GroupCount { time_enabled, time_running, counts })
 }
 
 /// The bits whose meaning this crate knows.

@@ -46,10 +46,10 @@ mod clock;
 mod command;
 mod count;
 mod cpu;
+mod decode;
 mod diagnose;
 mod error;
 mod event;
-mod formats;
 mod group;
 mod hardware;
 mod mmap;
@@ -71,10 +71,10 @@ pub use clock::ClockId;
 pub use command::StoppedCommand;
 pub use count::{Count, GroupCount};
 pub use cpu::online_cpus;
+pub use decode::DecoderError;
 pub use diagnose::Diagnosis;
 pub use error::Error;
 pub use event::{Event, poll};
-pub use formats::{BranchSampleType, ReadFormat, SampleType};
 pub use group::Group;
 pub use hardware::Hardware;
 pub(crate) use open::error_from_limits;
@@ -83,6 +83,8 @@ pub use software::Software;
 pub use target::Target;
 pub use tracepoint::Tracepoint;
 pub use tracepoint_format::{Field, FieldKind, FormatError, TracepointFormat};
+
+pub use crate::record::{BranchSampleType, ReadFormat, SampleType};
 
 /// The raw bindings that [`EventBuilder::attr_mut`] speaks.
 pub use perf_event_open_sys::bindings;
