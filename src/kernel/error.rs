@@ -173,6 +173,26 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// The file of a probe is no ELF file that can be read.
+    #[error("cannot read the symbols of {}: {reason}", path.display())]
+    ProbeElf {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+
+    /// The file of a probe defines no such symbol.
+    #[error("{} defines no symbol {symbol:?} (it may be stripped){}", path.display(), question(suggestions))]
+    NoSymbol {
+        /// The file.
+        path: PathBuf,
+        /// The symbol that was looked up.
+        symbol: String,
+        /// Names that are near.
+        suggestions: Vec<String>,
+    },
+
     /// The offset of a probe is not in its file.
     #[error(
         "a probe at offset {offset:#x} of {} is beyond its {len} bytes: the offset is one in the file, not an address",

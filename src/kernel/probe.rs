@@ -33,8 +33,8 @@ impl EventBuilder {
     /// whichever process the target says.
     ///
     /// `offset` counts bytes from the start of the file; it is not an address. For a function it is its symbol's value,
-    /// less the address and plus the file offset of the loadable segment that holds it (`readelf -sl`); this crate does
-    /// not read symbols. Needs `CAP_PERFMON`, whatever `perf_event_paranoid` is.
+    /// less the address and plus the file offset of the loadable segment that holds it (`readelf -sl`); the feature
+    /// `symbols` has `uprobe_symbol`, which finds it. Needs `CAP_PERFMON`, whatever `perf_event_paranoid` is.
     ///
     /// # Errors
     ///
