@@ -240,7 +240,7 @@ fn a_probe_that_cannot_be_says_why() {
     builder.open(Target::CallingThread).unwrap();
 
     let error = EventBuilder::software(Software::Dummy).ref_ctr_offset(8).unwrap_err();
-    assert!(matches!(error, Error::PmuTerm { .. }), "{error}");
+    assert!(matches!(error, Error::NotAUprobe { .. }), "{error}");
     let builder = EventBuilder::uretprobe(&program, 0).unwrap().ref_ctr_offset(8).unwrap();
     assert_eq!(builder.attr().config, 8 << 32 | 1);
 

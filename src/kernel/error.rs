@@ -164,6 +164,13 @@ pub enum Error {
         position: usize,
     },
 
+    /// Only uprobes have a `ref_ctr_offset`.
+    #[error("{event} is no uprobe: only those have a ref_ctr_offset")]
+    NotAUprobe {
+        /// The event.
+        event: String,
+    },
+
     /// The file of a probe cannot be used.
     #[error("no probe can be put into {}: {source}", path.display())]
     ProbeFile {
