@@ -64,14 +64,17 @@ pub(super) fn parse(format: ReadFormat, words: &[u64]) -> Result<GroupCount, Err
     if unknown != 0 {
         return Err(Error::ReadFormat { bits: unknown });
     }
-    let read =
-        ReadValues::new(format, Words::from(words)).ok_or(Error::ReadLength { bytes: size_of_val(words), format })?;
+    let short = || Error::ReadLength { bytes: size_of_val(words), format };
+    let read = ReadValues::new(format, Words::from(words)).ok_or_else(short)?;
     let (time_enabled, time_running) = (read.time_enabled(), read.time_running());
-    let counts = read
-        .iter()
-        .map(|counter| Count { value: counter.value, time_enabled, time_running, id: counter.id, lost: counter.lost })
-        .collect();
-    Ok(GroupCount { time_enabled, time_running, counts })
+    let counts = read.iter().map(|counter| Count {
+        value: counter.value,
+        time_enabled,
+        time_running,
+        id: counter.id,
+        lost: counter.lost,
+    });
+    Ok(GroupCount { time_enabled, time_running, counts: counts.collect() })
 }
 
 /// The bits whose meaning this crate knows.
