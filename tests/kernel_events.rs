@@ -183,6 +183,40 @@ fn probes_count_calls_and_returns() {
     }
 }
 
+#[cfg(feature = "symbols")]
+#[test]
+fn probes_are_found_by_their_symbols() {
+    if !require_kernel(Need::Privileged) {
+        return;
+    }
+    let program = std::env::current_exe().unwrap();
+    let (_, offset) = file_offset(perfring_probed_by_name as *const () as usize);
+    for builder in [
+        EventBuilder::uprobe_symbol(&program, "perfring_probed_by_name").unwrap(),
+        EventBuilder::uretprobe_symbol(&program, "perfring_probed_by_name").unwrap(),
+    ] {
+        assert_eq!(builder.attr().config2, offset);
+        let event = builder.disabled(true).open(Target::CallingThread).unwrap();
+        event.enable().unwrap();
+        for value in 0..4 {
+            black_box(perfring_probed_by_name)(value);
+        }
+        event.disable().unwrap();
+        assert_eq!(event.read().unwrap().value, 4);
+    }
+    let error = EventBuilder::uprobe_symbol(&program, "perfring_probed_by_nmae").unwrap_err();
+    assert!(error.to_string().contains("did you mean perfring_probed_by_name"), "{error}");
+    assert!(matches!(EventBuilder::uprobe_symbol("Cargo.toml", "main"), Err(Error::ProbeElf { .. })));
+    assert!(matches!(EventBuilder::uprobe_symbol("/nonexistent", "main"), Err(Error::ProbeFile { .. })));
+}
+
+#[cfg(feature = "symbols")]
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn perfring_probed_by_name(value: u64) -> u64 {
+    black_box(value) + 2
+}
+
 #[test]
 fn a_probe_that_cannot_be_says_why() {
     if !require_kernel(Need::Privileged) {
@@ -206,7 +240,7 @@ fn a_probe_that_cannot_be_says_why() {
     builder.open(Target::CallingThread).unwrap();
 
     let error = EventBuilder::software(Software::Dummy).ref_ctr_offset(8).unwrap_err();
-    assert!(matches!(error, Error::PmuTerm { .. }), "{error}");
+    assert!(matches!(error, Error::NotAUprobe { .. }), "{error}");
     let builder = EventBuilder::uretprobe(&program, 0).unwrap().ref_ctr_offset(8).unwrap();
     assert_eq!(builder.attr().config, 8 << 32 | 1);
 

@@ -14,7 +14,8 @@ use crate::kernel::{BranchSampleType, ReadFormat, SampleType};
 pub enum Diagnosis {
     /// A rule of perf_event_open(2) is broken.
     Rule(&'static str),
-    /// Without any one of these it would be accepted: bits by their uapi names in lower case, fields by theirs.
+    /// Without any one of these it would be accepted: flags and fields by their names in
+    /// `perf_event_attr`, bits of masks as in `sample_type RAW`.
     AnyOf(Vec<String>),
     /// Without all of these together it would be accepted.
     AllOf(Vec<String>),

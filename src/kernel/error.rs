@@ -164,6 +164,13 @@ pub enum Error {
         position: usize,
     },
 
+    /// Only uprobes have a `ref_ctr_offset`.
+    #[error("{event} is no uprobe: only those have a ref_ctr_offset")]
+    NotAUprobe {
+        /// The event.
+        event: String,
+    },
+
     /// The file of a probe cannot be used.
     #[error("no probe can be put into {}: {source}", path.display())]
     ProbeFile {
@@ -171,6 +178,26 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+
+    /// The file of a probe is no ELF file that can be read.
+    #[error("cannot read the symbols of {}: {reason}", path.display())]
+    ProbeElf {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+
+    /// The file of a probe defines no such symbol.
+    #[error("{} defines no symbol {symbol:?} (it may be stripped){}", path.display(), question(suggestions))]
+    NoSymbol {
+        /// The file.
+        path: PathBuf,
+        /// The symbol that was looked up.
+        symbol: String,
+        /// Names that are near.
+        suggestions: Vec<String>,
     },
 
     /// The offset of a probe is not in its file.

@@ -59,6 +59,8 @@ mod pmu;
 mod probe;
 mod software;
 mod suggest;
+#[cfg(feature = "symbols")]
+mod symbol;
 mod sys;
 mod target;
 mod tracepoint;

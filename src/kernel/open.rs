@@ -9,7 +9,7 @@ use perf_event_open_sys::bindings::{self, perf_event_attr};
 use crate::kernel::diagnose::{Diagnosis, diagnose, fields_beyond};
 use crate::kernel::mmap::PerfFd;
 use crate::kernel::probe::Probe;
-use crate::kernel::{Error, Event, EventBuilder, SampleType, StoppedCommand, Target, cpu, sys};
+use crate::kernel::{BranchSampleType, Error, Event, EventBuilder, SampleType, StoppedCommand, Target, cpu, sys};
 
 impl EventBuilder {
     /// Opens the event.
@@ -225,11 +225,16 @@ impl EventBuilder {
     /// them.
     fn allowed_at(&self, target: Target) -> i64 {
         let sample_type = SampleType::from_bits_retain(self.attr.sample_type);
+        let branches = BranchSampleType::from_bits_retain(self.attr.branch_sample_type);
         if self.attr.type_ == bindings::PERF_TYPE_TRACEPOINT && sample_type.contains(SampleType::RAW) {
             -1
         } else if matches!(target, Target::Cpu { .. }) {
             0
-        } else if self.attr.exclude_kernel() == 0 || sample_type.contains(SampleType::PHYS_ADDR) {
+        } else if self.attr.exclude_kernel() == 0
+            || sample_type.contains(SampleType::PHYS_ADDR)
+            || (sample_type.contains(SampleType::BRANCH_STACK)
+                && branches.intersects(BranchSampleType::KERNEL | BranchSampleType::HV))
+        {
             1
         } else {
             2
@@ -262,6 +267,10 @@ mod tests {
         assert_eq!(builder.allowed_at(Target::CallingThread), 1);
         assert_eq!(builder.allowed_at(Target::Cpu { cpu: 0 }), 0);
         assert_eq!(builder.exclude_kernel(true).allowed_at(Target::CallingThread), 2);
+        let user = || EventBuilder::software(Software::PageFaults).exclude_kernel(true);
+        let branches = |levels| user().sample_type(SampleType::BRANCH_STACK).branch_sample_type(levels);
+        assert_eq!(branches(BranchSampleType::USER).allowed_at(Target::CallingThread), 2);
+        assert_eq!(branches(BranchSampleType::KERNEL).allowed_at(Target::CallingThread), 1);
         let raw = EventBuilder::new(bindings::PERF_TYPE_TRACEPOINT, 1).sample_type(SampleType::RAW);
         assert_eq!(raw.allowed_at(Target::CallingThread), -1);
     }

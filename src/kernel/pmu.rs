@@ -379,6 +379,37 @@ mod tests {
     }
 
     #[test]
+    fn what_the_directory_says() {
+        let devices = tempfile::tempdir().unwrap();
+        let pmu = devices.path().join("uncore_imc");
+        for directory in ["format", "events"] {
+            std::fs::create_dir_all(pmu.join(directory)).unwrap();
+        }
+        let write = |file: &str, text: &str| std::fs::write(pmu.join(file), text).unwrap();
+        write("type", "17\n");
+        write("cpumask", "0,2\n");
+        write("format/event", "config:0-7\n");
+        write("events/reads", "event=0x4\n");
+        write("events/reads.unit", "MiB\n");
+        write("events/reads.scale", "6.1e-5\n");
+        let found = Pmu::find_in(devices.path(), "uncore_imc").unwrap();
+        assert_eq!((found.name(), found.type_(), found.cpus()), ("uncore_imc", 17, Some(&[0, 2][..])));
+        assert_eq!(found.terms().collect::<Vec<_>>(), [("event", "config:0-7")]);
+        assert_eq!(found.aliases().collect::<Vec<_>>(), [("reads", "event=0x4")]);
+        let builder = found.event("reads").unwrap();
+        assert_eq!((builder.attr().type_, builder.attr().config), (17, 4));
+        assert_eq!(builder.cpus, Some(vec![0, 2]));
+
+        let error = Pmu::find_in(devices.path(), "uncore_icm").unwrap_err();
+        assert!(matches!(error, Error::UnknownPmu { suggestions, .. } if suggestions == ["uncore_imc"]));
+        for (file, text) in [("cpumask", "0-"), ("type", "many")] {
+            write(file, text);
+            let error = Pmu::find_in(devices.path(), "uncore_imc").unwrap_err();
+            assert!(matches!(&error, Error::Read { path, .. } if path.ends_with(file)), "{error}");
+        }
+    }
+
+    #[test]
     fn names_stay_in_their_directory() {
         for name in ["", ".", "..", "a/b", "/", "a\0"] {
             assert!(matches!(Pmu::find_in(Path::new("/nonexistent"), name), Err(Error::UnknownPmu { .. })), "{name:?}");

@@ -33,8 +33,8 @@ impl EventBuilder {
     /// whichever process the target says.
     ///
     /// `offset` counts bytes from the start of the file; it is not an address. For a function it is its symbol's value,
-    /// less the address and plus the file offset of the loadable segment that holds it (`readelf -sl`); this crate does
-    /// not read symbols. Needs `CAP_PERFMON`, whatever `perf_event_paranoid` is.
+    /// less the address and plus the file offset of the loadable segment that holds it (`readelf -sl`); the feature
+    /// `symbols` has `uprobe_symbol`, which finds it. Needs `CAP_PERFMON`, whatever `perf_event_paranoid` is.
     ///
     /// # Errors
     ///
@@ -111,11 +111,11 @@ impl EventBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::PmuTerm`] when the event is no uprobe, or the kernel knows no such counters.
+    /// [`Error::NotAUprobe`], [`Error::PmuTerm`] when the kernel knows no such counters, and those of [`Pmu::find`].
     pub fn ref_ctr_offset(mut self, offset: u32) -> Result<Self, Error> {
         let label = self.describe();
         if self.probe().is_none_or(|probe| !probe.user) {
-            return Err(Error::PmuTerm { pmu: label, term: "ref_ctr_offset".to_owned(), suggestions: Vec::new() });
+            return Err(Error::NotAUprobe { event: label });
         }
         Pmu::find("uprobe")?.set(&mut self.attr, "ref_ctr_offset", offset.into())?;
         self.set_label(label);
