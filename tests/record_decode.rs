@@ -45,7 +45,9 @@ impl Bytes {
     }
 
     fn u64s(&mut self, values: &[u64]) -> &mut Self {
-        values.iter().for_each(|&value| drop(self.u64(value)));
+        for &value in values {
+            self.u64(value);
+        }
         self
     }
 
@@ -566,18 +568,19 @@ fn unknown_and_missing_ids_are_errors() {
 
 /// Every combination of the read format's bits, of one counter or of three in a group.
 fn put_read(to: &mut Bytes, format: u64, counters: &[u64]) {
-    let (enabled, running) = (format & 1 != 0, format & 2 != 0);
-    let (id, group, lost) = (format & 4 != 0, format & 8 != 0, format & 16 != 0);
+    let given = |bit: u64, word: u64| (format & bit != 0).then_some(word);
+    let times: Vec<u64> = [given(1, 1000), given(2, 500)].into_iter().flatten().collect();
+    let group = format & 8 != 0;
     if group {
-        to.u64(counters.len() as u64);
-        [enabled.then_some(1000), running.then_some(500)].into_iter().flatten().for_each(|time| drop(to.u64(time)));
+        to.u64(counters.len() as u64).u64s(&times);
     }
     for &value in counters {
         to.u64(value);
         if !group {
-            [enabled.then_some(1000), running.then_some(500)].into_iter().flatten().for_each(|time| drop(to.u64(time)));
+            to.u64s(&times);
         }
-        [id.then_some(value + 1), lost.then_some(value + 2)].into_iter().flatten().for_each(|word| drop(to.u64(word)));
+        let more: Vec<u64> = [given(4, value + 1), given(16, value + 2)].into_iter().flatten().collect();
+        to.u64s(&more);
     }
 }
 
@@ -684,37 +687,39 @@ const NATIVE_FLAGS: u64 = if cfg!(target_endian = "little") { LITTLE_FLAGS } els
 fn put_sample(to: &mut Bytes, sample_type: SampleType) {
     use SampleType as S;
     let flags = if to.order == ByteOrder::Little { LITTLE_FLAGS } else { BIG_FLAGS };
-    let put: [(SampleType, &dyn Fn(&mut Bytes)); 25] = [
-        (S::IDENTIFIER, &|to| drop(to.u64(70))),
-        (S::IP, &|to| drop(to.u64(0x401000))),
-        (S::TID, &|to| drop(to.u32(7).u32(8))),
-        (S::TIME, &|to| drop(to.u64(1_000_000))),
-        (S::ADDR, &|to| drop(to.u64(0x7000))),
-        (S::ID, &|to| drop(to.u64(70))),
-        (S::STREAM_ID, &|to| drop(to.u64(71))),
-        (S::CPU, &|to| drop(to.u32(3).u32(0))),
-        (S::PERIOD, &|to| drop(to.u64(4000))),
-        (S::READ, &|to| drop(to.u64s(&[2, 1000, 500, 11, 12, 13, 21, 22, 23]))),
-        (S::CALLCHAIN, &|to| drop(to.u64s(&[3, -512_i64 as u64, 0x401000, 0x402000]))),
-        (S::RAW, &|to| drop(to.u32(12).u8s(b"raw payload\0"))),
-        (S::BRANCH_STACK, &|to| drop(to.u64s(&[2, 99, 1, 2, flags, 3, 4, 0, 0xc1, 0xc2]))),
-        (S::REGS_USER, &|to| drop(to.u64s(&[2, 0xa0, 0xa1, 0xa3]))),
-        (S::STACK_USER, &|to| drop(to.u64(16).u8s(b"stack of a user!").u64(11))),
-        (S::WEIGHT, &|to| drop(to.u64(0x1111_2222_3333_4444))),
+    let put: [(SampleType, &dyn Fn(&mut Bytes) -> &mut Bytes); 25] = [
+        (S::IDENTIFIER, &|to| to.u64(70)),
+        (S::IP, &|to| to.u64(0x401000)),
+        (S::TID, &|to| to.u32(7).u32(8)),
+        (S::TIME, &|to| to.u64(1_000_000)),
+        (S::ADDR, &|to| to.u64(0x7000)),
+        (S::ID, &|to| to.u64(70)),
+        (S::STREAM_ID, &|to| to.u64(71)),
+        (S::CPU, &|to| to.u32(3).u32(0)),
+        (S::PERIOD, &|to| to.u64(4000)),
+        (S::READ, &|to| to.u64s(&[2, 1000, 500, 11, 12, 13, 21, 22, 23])),
+        (S::CALLCHAIN, &|to| to.u64s(&[3, -512_i64 as u64, 0x401000, 0x402000])),
+        (S::RAW, &|to| to.u32(12).u8s(b"raw payload\0")),
+        (S::BRANCH_STACK, &|to| to.u64s(&[2, 99, 1, 2, flags, 3, 4, 0, 0xc1, 0xc2])),
+        (S::REGS_USER, &|to| to.u64s(&[2, 0xa0, 0xa1, 0xa3])),
+        (S::STACK_USER, &|to| to.u64(16).u8s(b"stack of a user!").u64(11)),
+        (S::WEIGHT, &|to| to.u64(0x1111_2222_3333_4444)),
         (S::WEIGHT_STRUCT, &|to| match to.order {
-            ByteOrder::Little => drop(to.u32(0x3333_4444).u16(0x2222).u16(0x1111)),
-            ByteOrder::Big => drop(to.u16(0x1111).u16(0x2222).u32(0x3333_4444)),
+            ByteOrder::Little => to.u32(0x3333_4444).u16(0x2222).u16(0x1111),
+            ByteOrder::Big => to.u16(0x1111).u16(0x2222).u32(0x3333_4444),
         }),
-        (S::DATA_SRC, &|to| drop(to.u64(0x5555))),
-        (S::TRANSACTION, &|to| drop(to.u64(0x6666))),
-        (S::REGS_INTR, &|to| drop(to.u64s(&[1, 0xb0, 0xbf]))),
-        (S::PHYS_ADDR, &|to| drop(to.u64(0x8000))),
-        (S::CGROUP, &|to| drop(to.u64(42))),
-        (S::DATA_PAGE_SIZE, &|to| drop(to.u64(4096))),
-        (S::CODE_PAGE_SIZE, &|to| drop(to.u64(2 << 20))),
-        (S::AUX, &|to| drop(to.u64(8).u8s(b"aux data"))),
+        (S::DATA_SRC, &|to| to.u64(0x5555)),
+        (S::TRANSACTION, &|to| to.u64(0x6666)),
+        (S::REGS_INTR, &|to| to.u64s(&[1, 0xb0, 0xbf])),
+        (S::PHYS_ADDR, &|to| to.u64(0x8000)),
+        (S::CGROUP, &|to| to.u64(42)),
+        (S::DATA_PAGE_SIZE, &|to| to.u64(4096)),
+        (S::CODE_PAGE_SIZE, &|to| to.u64(2 << 20)),
+        (S::AUX, &|to| to.u64(8).u8s(b"aux data")),
     ];
-    put.iter().filter(|(bit, _)| sample_type.contains(*bit)).for_each(|(_, put)| put(to));
+    put.iter().filter(|(bit, _)| sample_type.contains(*bit)).for_each(|(_, put)| {
+        put(to);
+    });
 }
 
 /// What [`put_sample`] wrote.
@@ -1213,14 +1218,14 @@ fn bit_sets_are_those_of_the_bindings() {
         COUNTERS = PERF_SAMPLE_BRANCH_COUNTERS
     };
     assert_eq!(1 << bits, sys::PERF_SAMPLE_BRANCH_MAX);
-    compare! { Misc:
+    let _ = compare! { Misc:
         CPUMODE_MASK = PERF_RECORD_MISC_CPUMODE_MASK PROC_MAP_PARSE_TIMEOUT = PERF_RECORD_MISC_PROC_MAP_PARSE_TIMEOUT
         MMAP_DATA = PERF_RECORD_MISC_MMAP_DATA COMM_EXEC = PERF_RECORD_MISC_COMM_EXEC FORK_EXEC = PERF_RECORD_MISC_FORK_EXEC
         SWITCH_OUT = PERF_RECORD_MISC_SWITCH_OUT EXACT_IP = PERF_RECORD_MISC_EXACT_IP
         SWITCH_OUT_PREEMPT = PERF_RECORD_MISC_SWITCH_OUT_PREEMPT MMAP_BUILD_ID = PERF_RECORD_MISC_MMAP_BUILD_ID
         EXT_RESERVED = PERF_RECORD_MISC_EXT_RESERVED
     };
-    compare! { AuxFlags:
+    let _ = compare! { AuxFlags:
         TRUNCATED = PERF_AUX_FLAG_TRUNCATED OVERWRITE = PERF_AUX_FLAG_OVERWRITE PARTIAL = PERF_AUX_FLAG_PARTIAL
         COLLISION = PERF_AUX_FLAG_COLLISION PMU_FORMAT_TYPE_MASK = PERF_AUX_FLAG_PMU_FORMAT_TYPE_MASK
     };
@@ -1353,4 +1358,61 @@ fn fields_that_are_not_known_are_the_rest() {
         let found = sample(&decoder, &record);
         assert_eq!((found.ip(), found.rest()), (Some(0x1000), &record[16..]));
     }
+}
+
+#[test]
+fn user_types_have_no_trailer() {
+    // Those that perf writes end with their fields, whatever sample_id_all says.
+    for order in ORDERS {
+        let decoder = decoder(&with_trailer(), order);
+        for &type_ in RecordType::ALL.iter().filter(|type_| !type_.is_kernel()) {
+            for len in [0, 8, 56, 400] {
+                let record = Bytes { order, out: vec![0; len] }.record(type_, 0);
+                assert_eq!(decoder.time(&record), None, "{type_}");
+                if let Ok(decoded) = decoder.decode(&record) {
+                    assert_eq!((decoded.sample_id(), decoded.time()), (SampleId::default(), None), "{type_}");
+                    assert_eq!(decoded.event(), None, "{type_}");
+                }
+            }
+        }
+    }
+}
+
+/// The rows of the table in the documentation: a name, and the tests that cover it.
+fn covered() -> Vec<(&'static str, Vec<&'static str>)> {
+    include_str!("../src/record/coverage.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .map(|line| {
+            let mut cells = line.trim_end_matches('|').split('|').map(|cell| cell.trim().trim_matches('`'));
+            (cells.next().unwrap(), cells.flat_map(|cell| cell.split("`, `")).collect())
+        })
+        .collect()
+}
+
+#[test]
+fn every_test_of_the_table_exists() {
+    let sources = [
+        ("record_decode", include_str!("record_decode.rs")),
+        ("record_roundtrip", include_str!("record_roundtrip.rs")),
+    ];
+    for (row, tests) in covered() {
+        assert_eq!(tests.len(), 2, "{row}");
+        for test in tests.into_iter().filter(|test| *test != "-") {
+            let (file, name) = test.split_once("::").unwrap_or_else(|| panic!("{row}: {test}"));
+            let source = sources.iter().find(|(name, _)| *name == file).unwrap_or_else(|| panic!("{row}: {test}")).1;
+            let definition = format!("fn {name}(");
+            let before = source.find(&definition).map(|at| source[..at].trim_end());
+            assert!(before.is_some_and(|before| before.ends_with("#[test]")), "{row}: there is no test {test}");
+        }
+    }
+}
+
+#[test]
+fn the_table_has_every_type_and_field() {
+    let rows: Vec<_> = covered().into_iter().map(|(row, _)| row.to_owned()).collect();
+    let types = RecordType::ALL.iter().map(|type_| format!("PERF_RECORD_{type_}"));
+    let fields = ALL.iter_names().map(|(name, _)| format!("PERF_SAMPLE_{name}"));
+    let expected: Vec<_> = types.chain(fields).collect();
+    assert_eq!(rows, expected);
 }

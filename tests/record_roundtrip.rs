@@ -132,7 +132,7 @@ impl Owned {
         let kind = attr.branch_sample_type;
         // Where other fields follow, an empty stack without index may look as one with an index.
         let is_last = all.bits() & !(S::BRANCH_STACK.bits() * 2 - 1) & !S::IDENTIFIER.bits() == 0;
-        let hw_idx = match self.branches.is_empty() && is_last && pool.word() % 2 == 0 {
+        let hw_idx = match self.branches.is_empty() && is_last && pool.word().is_multiple_of(2) {
             true => None,
             false => kind.contains(BranchSampleType::HW_INDEX).then(|| pool.word()),
         };

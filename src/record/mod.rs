@@ -1,4 +1,6 @@
 //! Records: what the bytes in a ring, or in a recording, mean.
+//!
+#![doc = include_str!("coverage.md")]
 
 mod attr;
 mod branch;
