@@ -683,11 +683,13 @@ const LITTLE_FLAGS: u64 = 1 | 0x1234 << 4 | 9 << 20 | 5 << 30;
 const BIG_FLAGS: u64 = 1 << 63 | 0x1234 << 44 | 9 << 40 | 5 << 31;
 const NATIVE_FLAGS: u64 = if cfg!(target_endian = "little") { LITTLE_FLAGS } else { BIG_FLAGS };
 
+type Put<'a> = &'a dyn Fn(&mut Bytes) -> &mut Bytes;
+
 /// The fields of a [`full`] attr, in the order of the kernel's output.
 fn put_sample(to: &mut Bytes, sample_type: SampleType) {
     use SampleType as S;
     let flags = if to.order == ByteOrder::Little { LITTLE_FLAGS } else { BIG_FLAGS };
-    let put: [(SampleType, &dyn Fn(&mut Bytes) -> &mut Bytes); 25] = [
+    let put: [(SampleType, Put<'_>); 25] = [
         (S::IDENTIFIER, &|to| to.u64(70)),
         (S::IP, &|to| to.u64(0x401000)),
         (S::TID, &|to| to.u32(7).u32(8)),
