@@ -566,6 +566,39 @@ fn unknown_and_missing_ids_are_errors() {
     }
 }
 
+#[test]
+fn read_records_of_events_with_other_read_formats() {
+    use SampleType as S;
+    for order in ORDERS {
+        let mut decoder = Decoder::empty(order);
+        let of =
+            |read_format| Attr { read_format, flags: AttrFlags::SAMPLE_ID_ALL, ..sampled(S::IDENTIFIER | S::READ) };
+        decoder.push(&of(ReadFormat::empty()), &[1]).unwrap();
+        decoder.push(&of(ReadFormat::GROUP), &[2]).unwrap();
+        for (words, values) in [(&[7, 1][..], &[7][..]), (&[2, 7, 8, 2], &[7, 8])] {
+            let mut bytes = Bytes::new(order);
+            let record = bytes.u32(5).u32(6).u64s(words).record(RecordType::READ, 0);
+            let decoded = decoder.decode(&record).unwrap();
+            let Body::Read(read) = decoded.body else { panic!("{decoded:?}") };
+            assert!(read.values.iter().map(|counter| counter.value).eq(values.iter().copied()));
+            assert!(decoded.rest().is_empty());
+        }
+    }
+}
+
+#[test]
+fn an_id_does_not_lie_in_the_header() {
+    for order in ORDERS {
+        let decoder = two_events(order);
+        for len in 0..8 {
+            let record = Bytes { order, out: vec![0; len] }.record(RecordType::LOST, 0);
+            assert_eq!(decoder.decode(&record).map(|_| ()).unwrap_err().kind, DefectKind::NoId);
+            let record = Bytes { order, out: vec![0; len] }.sample();
+            assert_eq!(decoder.decode(&record).map(|_| ()).unwrap_err().kind, DefectKind::NoId);
+        }
+    }
+}
+
 /// Every combination of the read format's bits, of one counter or of three in a group.
 fn put_read(to: &mut Bytes, format: u64, counters: &[u64]) {
     let given = |bit: u64, word: u64| (format & bit != 0).then_some(word);
@@ -940,6 +973,112 @@ fn empty_branch_stacks_with_and_without_hw_idx() {
             }
         }
     }
+}
+
+#[test]
+fn empty_branch_stacks_that_could_be_read_in_two_ways() {
+    let attr = Attr {
+        branch_sample_type: BranchSampleType::HW_INDEX,
+        sample_regs_user: 3,
+        ..sampled(SampleType::BRANCH_STACK | SampleType::REGS_USER)
+    };
+    for order in ORDERS {
+        let decoder = decoder(&attr, order);
+        for (words, hw_idx, regs, rest) in [
+            // As an index and no registers a word would be left over.
+            (&[0, 2, 0, 5][..], None, 2, 0),
+            (&[0, 9, 0], Some(9), 0, 0),
+            (&[0, 9, 1, 4, 5], Some(9), 2, 0),
+            // Something is left over both ways: fields of a newer kernel.
+            (&[0, 0, 0, 5, 6], Some(0), 0, 16),
+        ] {
+            let record = Bytes::new(order).u64s(words).sample();
+            let found = sample(&decoder, &record);
+            assert_eq!(found.branch_stack().unwrap().hw_idx, hw_idx, "{words:?}");
+            assert_eq!(found.regs_user().unwrap().values().len(), regs, "{words:?}");
+            assert_eq!(found.rest().len(), rest, "{words:?}");
+        }
+    }
+}
+
+#[test]
+fn registers_by_the_bits_of_the_mask() {
+    for order in ORDERS {
+        let (decoder, record) = check_sample(SampleType::REGS_USER | SampleType::REGS_INTR, order);
+        let found = sample(&decoder, &record);
+        let (user, intr) = (found.regs_user().unwrap(), found.regs_intr().unwrap());
+        assert_eq!(
+            [0, 1, 2, 3, 4, 64].map(|bit| user.get(bit)),
+            [Some(0xa0), Some(0xa1), None, Some(0xa3), None, None]
+        );
+        assert!(user.iter().eq([(0, 0xa0), (1, 0xa1), (3, 0xa3)]));
+        assert_eq!([0, 1, 62, 63].map(|bit| intr.get(bit)), [Some(0xb0), None, None, Some(0xbf)]);
+        assert_eq!((user.abi(), user.mask(), intr.abi()), (RegsAbi::Abi64, 0b1011, RegsAbi::Abi32));
+    }
+}
+
+#[test]
+fn stack_up_to_what_was_copied() {
+    for order in ORDERS {
+        let decoder = decoder(&sampled(SampleType::STACK_USER), order);
+        for (dyn_size, copied) in [(0, 0), (11, 11), (16, 16), (17, 16), (u64::MAX, 16)] {
+            let record = Bytes::new(order).u64(16).u8s(b"stack of a user!").u64(dyn_size).sample();
+            let stack = sample(&decoder, &record).stack_user().unwrap();
+            assert_eq!((stack.dyn_size, stack.copied()), (dyn_size, &b"stack of a user!"[..copied]));
+        }
+    }
+}
+
+#[test]
+fn markers_in_call_chains() {
+    use CallchainEntry::{Context, Ip};
+    for order in ORDERS {
+        let decoder = decoder(&sampled(SampleType::CALLCHAIN), order);
+        let words = [5, sys::PERF_CONTEXT_KERNEL, 1, sys::PERF_CONTEXT_USER, -4096_i64 as u64, -4095_i64 as u64];
+        let record = Bytes::new(order).u64s(&words).sample();
+        let chain = sample(&decoder, &record).callchain().unwrap();
+        assert!(chain.entries().eq([
+            Context(CallchainContext::KERNEL),
+            Ip(1),
+            Context(CallchainContext::USER),
+            Ip(-4096_i64 as u64),
+            Context(CallchainContext::MAX),
+        ]));
+        assert!(chain.ips().eq([(CallchainContext::KERNEL, 1), (CallchainContext::USER, -4096_i64 as u64)]));
+    }
+    for (ours, theirs) in [
+        (CallchainContext::HV, sys::PERF_CONTEXT_HV),
+        (CallchainContext::USER_DEFERRED, sys::PERF_CONTEXT_USER_DEFERRED),
+        (CallchainContext::GUEST, sys::PERF_CONTEXT_GUEST),
+        (CallchainContext::GUEST_KERNEL, sys::PERF_CONTEXT_GUEST_KERNEL),
+        (CallchainContext::GUEST_USER, sys::PERF_CONTEXT_GUEST_USER),
+        (CallchainContext::MAX, sys::PERF_CONTEXT_MAX),
+    ] {
+        assert_eq!(ours.0, theirs);
+    }
+}
+
+#[test]
+fn branch_flags_are_those_of_the_bindings() {
+    let flags = |set: &dyn Fn(&mut sys::perf_branch_entry)| {
+        let mut entry = sys::perf_branch_entry { from: 1, to: 2, ..Default::default() };
+        set(&mut entry);
+        // SAFETY: both have 24 bytes, all of them are initialised, since the fields leave no gaps.
+        let words: [u64; 3] = unsafe { std::mem::transmute(entry) };
+        let entry = BranchEntries::from_words(&words).get(0).unwrap();
+        assert_eq!((entry.from, entry.to), (1, 2));
+        entry.flags
+    };
+    assert!(flags(&|entry| entry.set_mispred(1)).mispred());
+    assert!(flags(&|entry| entry.set_predicted(1)).predicted());
+    assert!(flags(&|entry| entry.set_in_tx(1)).in_tx());
+    assert!(flags(&|entry| entry.set_abort(1)).abort());
+    assert_eq!(flags(&|entry| entry.set_cycles(0xabcd)).cycles(), 0xabcd);
+    assert_eq!(flags(&|entry| entry.set_type(0xd)).type_(), 0xd);
+    assert_eq!(flags(&|entry| entry.set_spec(2)).spec(), 2);
+    assert_eq!(flags(&|entry| entry.set_new_type(0xd)).new_type(), 0xd);
+    assert_eq!(flags(&|entry| entry.set_priv(5)).priv_(), 5);
+    assert_eq!(flags(&|entry| entry.set_reserved(0x4000_0001)).reserved(), 0x4000_0001);
 }
 
 #[test]
