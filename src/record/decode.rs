@@ -126,12 +126,16 @@ impl<'a> Decoded<'a> {
     /// still say it.
     #[inline]
     pub fn time(&self) -> Option<u64> {
-        match &self.body {
-            Body::Sample(sample) => sample.time(),
+        if let Body::Sample(sample) = &self.body {
+            return sample.time();
+        }
+        // The kernel looks at the clock once for the trailer and once for the field: by the trailer the order is right.
+        let time = self.trailer.layout.and_then(|layout| layout.trailer.time.word(self.trailer.bytes, layout.order));
+        time.or(match &self.body {
             Body::Fork(task) | Body::Exit(task) => Some(task.time),
             Body::Throttle(throttle) | Body::Unthrottle(throttle) => Some(throttle.time),
-            _ => self.trailer.layout.and_then(|layout| layout.trailer.time.word(self.trailer.bytes, layout.order)),
-        }
+            _ => None,
+        })
     }
 
     /// Which event wrote it, by the number that [`Decoder::push`] gave. Of a decoder with one event: that one. None if the
@@ -385,7 +389,12 @@ impl Decoder {
     ) -> Result<Decoded<'a>, DecodeError> {
         let mut layout = None;
         if header.type_.is_kernel() {
-            layout = self.layout_of_trailer(header, record)?;
+            layout = match self.layout_of_trailer(header, record) {
+                Ok(layout) => layout,
+                // Where the id of a type that is not known stands, if there is one, is not known either.
+                Err(_) if !header.type_.is_known() => None,
+                Err(error) => return Err(error),
+            };
         }
         let decoded = |body, trailer, rest| Decoded { header, body, trailer, decoder: self, record, rest };
         let trailer_len = layout.map_or(0, |layout| layout.trailer_len);

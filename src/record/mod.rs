@@ -54,6 +54,8 @@
 //! out from the other end. Flags are given where little-endian machines have them.
 //!
 //! The reference for all of it is the uapi header `linux/perf_event.h`; names are its names in lower case.
+//!
+#![doc = include_str!("coverage.md")]
 
 mod attr;
 mod branch;

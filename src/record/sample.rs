@@ -108,7 +108,9 @@ impl Walk<'_> {
     #[inline(always)]
     fn skip(&mut self, count: u64, unit: usize, field: &'static str) -> Result<(), Defect> {
         let left = self.body.len() - self.at;
-        if count > (left / unit) as u64 {
+        // The fuzz target has to find it when a field of one unit too many passes.
+        let fits = (left / unit) as u64 + u64::from(cfg!(perfring_planted_bug));
+        if count > fits {
             return Err(self.truncated(field, count.saturating_mul(unit as u64)));
         }
         self.at += count as usize * unit;
