@@ -145,7 +145,7 @@ impl Contender for Ours {
                     sum.add(32, mmap.flags.into());
                     sum.add_bytes(22, mmap.filename.as_bytes());
                 }
-                ref other => return Err(format!("{other:?}")),
+                other => return Err(format!("{other:?}")),
             }
             let id = decoded.sample_id();
             let tid = id.tid.unwrap_or_default();

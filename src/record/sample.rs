@@ -120,7 +120,7 @@ impl Walk<'_> {
         Defect::truncated(self.at, field, needed, self.body.len() - self.at)
     }
 
-    #[inline]
+    #[inline(always)]
     fn regs(&mut self, mask: u64, field: &'static str) -> Result<u16, Defect> {
         let mark = self.mark();
         match RegsAbi::of(self.word(field)?) {
@@ -142,7 +142,7 @@ const PLACES: SampleType =
 
 impl<'a> Sample<'a> {
     /// Finds the fields. `body` is that of a record, and so shorter than 64 KiB.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(layout: &'a SampleLayout, body: &'a [u8]) -> Result<Self, Defect> {
         if body.len() < layout.sample_len {
             return Err(Self::short(layout, body));
@@ -165,7 +165,7 @@ impl<'a> Sample<'a> {
         Defect::truncated(whole, field, 8, body.len() - whole)
     }
 
-    #[inline]
+    #[inline(always)]
     fn locate(layout: &SampleLayout, body: &[u8], with_hw_idx: bool) -> Result<Sections, Defect> {
         let has = |field| layout.sample_type.contains(field);
         let mut walk = Walk { body, at: layout.sample_len, order: layout.order };
@@ -233,7 +233,7 @@ impl<'a> Sample<'a> {
     }
 
     /// What follows the branch stack.
-    #[inline]
+    #[inline(always)]
     fn locate_rest(layout: &SampleLayout, walk: &mut Walk<'_>, mut at: Sections) -> Result<Sections, Defect> {
         let has = |field| layout.sample_type.contains(field);
         let words = |group: SampleType| u64::from(layout.sample_type.intersection(group).bits().count_ones());
