@@ -64,7 +64,8 @@ int!(u8 u16 u32 u64 i32 i64);
 /// The integer at `at`, if it lies inside.
 #[inline(always)]
 pub(crate) fn int_at<T: Int>(bytes: &[u8], at: usize, order: ByteOrder) -> Option<T> {
-    T::first(bytes.get(at..)?, order)
+    // One comparison where it is known that `at` is small.
+    T::first(bytes.get(at..at.checked_add(T::SIZE)?)?, order)
 }
 
 /// The body of a record, read from its start.
