@@ -149,7 +149,7 @@ impl<'a> Sample<'a> {
         }
         let mut at = Sections { end: layout.sample_len as u16, ..Sections::default() };
         if layout.is_open_ended {
-            at = Self::locate(layout, body, true)?;
+            Self::locate(layout, body, true, &mut at)?;
         }
         Ok(Self { layout, body, at })
     }
@@ -166,10 +166,9 @@ impl<'a> Sample<'a> {
     }
 
     #[inline(always)]
-    fn locate(layout: &SampleLayout, body: &[u8], with_hw_idx: bool) -> Result<Sections, Defect> {
+    fn locate(layout: &SampleLayout, body: &[u8], with_hw_idx: bool, at: &mut Sections) -> Result<(), Defect> {
         let has = |field| layout.sample_type.contains(field);
         let mut walk = Walk { body, at: layout.sample_len, order: layout.order };
-        let mut at = Sections::default();
         let mut retry = false;
         if has(SampleType::READ) {
             at.read = walk.mark();
@@ -200,7 +199,10 @@ impl<'a> Sample<'a> {
                     if count != 0 || with_hw_idx {
                         match walk.word("hw_idx") {
                             Ok(_) => {}
-                            Err(_) if retry => return Self::locate_again(layout, body),
+                            Err(_) if retry => {
+                                *at = Self::locate_again(layout, body)?;
+                                return Ok(());
+                            }
                             Err(defect) => return Err(defect),
                         }
                     } else {
@@ -211,30 +213,36 @@ impl<'a> Sample<'a> {
                 walk.skip(count, words * 8, "branch_stack")?;
             }
             match Self::locate_rest(layout, &mut walk, at) {
-                Ok(rest) => at = rest,
-                Err(_) if retry => return Self::locate_again(layout, body),
+                Ok(()) => {}
+                Err(_) if retry => {
+                    *at = Self::locate_again(layout, body)?;
+                    return Ok(());
+                }
                 Err(defect) => return Err(defect),
             }
-            if retry && walk.at != body.len() {
-                // Whichever way ends where the record does is right.
-                return match Self::locate_again(layout, body) {
-                    Ok(other) if usize::from(other.end) == body.len() => Ok(other),
-                    _ => Ok(Sections { end: walk.mark(), ..at }),
-                };
+            // Whichever way ends where the record does is right.
+            if retry
+                && walk.at != body.len()
+                && let Ok(other) = Self::locate_again(layout, body)
+                && usize::from(other.end) == body.len()
+            {
+                *at = other;
+                return Ok(());
             }
         }
         at.end = walk.mark();
-        Ok(at)
+        Ok(())
     }
 
     #[cold]
     fn locate_again(layout: &SampleLayout, body: &[u8]) -> Result<Sections, Defect> {
-        Self::locate(layout, body, false)
+        let mut at = Sections::default();
+        Self::locate(layout, body, false, &mut at).map(|()| at)
     }
 
     /// What follows the branch stack.
     #[inline(always)]
-    fn locate_rest(layout: &SampleLayout, walk: &mut Walk<'_>, mut at: Sections) -> Result<Sections, Defect> {
+    fn locate_rest(layout: &SampleLayout, walk: &mut Walk<'_>, at: &mut Sections) -> Result<(), Defect> {
         let has = |field| layout.sample_type.contains(field);
         let words = |group: SampleType| u64::from(layout.sample_type.intersection(group).bits().count_ones());
         if has(SampleType::REGS_USER) {
@@ -260,7 +268,7 @@ impl<'a> Sample<'a> {
             let size = walk.word("aux")?;
             walk.skip(size, 1, "aux")?;
         }
-        Ok(at)
+        Ok(())
     }
 
     /// What the sample holds.
