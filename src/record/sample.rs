@@ -861,8 +861,11 @@ mod tests {
     use super::*;
     use crate::record::Attr;
 
-    /// `BRANCH_STACK`, `WEIGHT` and `AUX`, as words.
-    fn sample(words: &[u64]) -> Result<(Option<u64>, usize, Option<Weight>, usize, usize), Defect> {
+    /// The index, how many branches, the weight, the bytes of `AUX` and of the rest.
+    type Read = (Option<u64>, usize, Option<Weight>, usize, usize);
+
+    /// Reads `BRANCH_STACK`, `WEIGHT` and `AUX`, given as words.
+    fn sample(words: &[u64]) -> Result<Read, Defect> {
         let attr = Attr {
             sample_type: SampleType::BRANCH_STACK | SampleType::WEIGHT | SampleType::AUX,
             branch_sample_type: BranchSampleType::HW_INDEX,
