@@ -1,6 +1,7 @@
 //! Reading and writing bytes in either byte order: cursors that cannot leave their bytes.
 
 use crate::record::{Defect, DefectKind};
+use std::ffi::CStr;
 use std::fmt;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -64,7 +65,8 @@ int!(u8 u16 u32 u64 i32 i64);
 /// The integer at `at`, if it lies inside.
 #[inline(always)]
 pub(crate) fn int_at<T: Int>(bytes: &[u8], at: usize, order: ByteOrder) -> Option<T> {
-    T::first(bytes.get(at..)?, order)
+    // One comparison where it is known that `at` is small.
+    T::first(bytes.get(at..at.checked_add(T::SIZE)?)?, order)
 }
 
 /// The body of a record, read from its start.
@@ -85,6 +87,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// What is left.
+    #[inline(always)]
     pub(crate) fn rest(&self) -> &'a [u8] {
         // `at` only ever moves over bytes that are there.
         self.bytes.get(self.at..).unwrap_or_default()
@@ -95,21 +98,27 @@ impl<'a> Cursor<'a> {
         Defect { offset: self.at, field, kind }
     }
 
+    #[inline(always)]
     pub(crate) fn int<T: Int>(&mut self, field: &'static str) -> Result<T, Defect> {
-        let rest = self.rest();
-        let value = T::first(rest, self.order)
-            .ok_or_else(|| self.defect(field, DefectKind::Truncated { needed: T::SIZE as u64, left: rest.len() }))?;
-        self.at += T::SIZE;
-        Ok(value)
+        match T::first(self.rest(), self.order) {
+            Some(value) => {
+                self.at += T::SIZE;
+                Ok(value)
+            }
+            None => Err(self.truncated(field, T::SIZE as u64)),
+        }
+    }
+
+    #[cold]
+    fn truncated(&self, field: &'static str, needed: u64) -> Defect {
+        self.defect(field, DefectKind::Truncated { needed, left: self.rest().len() })
     }
 
     /// `len` bytes.
     pub(crate) fn take(&mut self, len: u64, field: &'static str) -> Result<&'a [u8], Defect> {
         let rest = self.rest();
-        let taken = usize::try_from(len)
-            .ok()
-            .and_then(|len| rest.get(..len))
-            .ok_or_else(|| self.defect(field, DefectKind::Truncated { needed: len, left: rest.len() }))?;
+        let taken =
+            usize::try_from(len).ok().and_then(|len| rest.get(..len)).ok_or_else(|| self.truncated(field, len))?;
         self.at += taken.len();
         Ok(taken)
     }
@@ -132,6 +141,7 @@ macro_rules! int_field {
     ($($int:ty)+) => {
         $(
             impl Field<'_> for $int {
+                #[inline(always)]
                 fn get(from: &mut Cursor<'_>, name: &'static str) -> Result<Self, Defect> {
                     from.int(name)
                 }
@@ -417,8 +427,8 @@ impl<'a> Text<'a> {
 
     /// The text up to its NUL in `field`, which fills a place of fixed length.
     pub(crate) fn until_nul(field: &'a [u8]) -> Option<Self> {
-        let end = field.iter().position(|&byte| byte == 0)?;
-        field.get(..end).map(Self)
+        // It looks at whole words, which a search by bytes does not.
+        CStr::from_bytes_until_nul(field).ok().map(|text| Self(text.to_bytes()))
     }
 }
 
@@ -468,6 +478,17 @@ impl<'a> Field<'a> for Text<'a> {
     }
 }
 
+/// The uapi's name of a field whose name here would be a keyword without the underscore behind it.
+pub(crate) const fn field_name(name: &'static str) -> &'static str {
+    match name.as_bytes() {
+        [name @ .., b'_'] => match std::str::from_utf8(name) {
+            Ok(name) => name,
+            Err(_) => panic!("a name without its last character"),
+        },
+        _ => name,
+    }
+}
+
 /// A struct whose fields stand one after the other, as named, in the record's byte order.
 macro_rules! wire {
     ($($(#[$meta:meta])* pub struct $name:ident $(<$life:lifetime>)? {
@@ -499,7 +520,7 @@ macro_rules! wire {
                 ) -> Result<Self, $crate::record::Defect> {
                     Ok(Self { $($field: $crate::record::bytes::Field::get(
                         from,
-                        stringify!($field).trim_end_matches('_'),
+                        const { $crate::record::bytes::field_name(stringify!($field)) },
                     )?,)* })
                 }
 
@@ -509,7 +530,11 @@ macro_rules! wire {
                     to: &mut $crate::record::bytes::Writer<'_>,
                     _: &'static str,
                 ) -> Result<(), $crate::record::EncodeError> {
-                    $($crate::record::bytes::Field::put(&self.$field, to, stringify!($field).trim_end_matches('_'))?;)*
+                    $($crate::record::bytes::Field::put(
+                        &self.$field,
+                        to,
+                        const { $crate::record::bytes::field_name(stringify!($field)) },
+                    )?;)*
                     Ok(())
                 }
             }

@@ -28,6 +28,30 @@ struct Trailer<'a> {
     layout: Option<&'a SampleLayout>,
 }
 
+impl Trailer<'_> {
+    const NONE: Self = Self { bytes: &[], layout: None };
+
+    fn sample_id(self) -> SampleId {
+        let Trailer { bytes, layout: Some(layout) } = self else { return SampleId::default() };
+        let (at, order) = (&layout.trailer, layout.order);
+        SampleId {
+            tid: at.tid.pair(bytes, order).map(|(pid, tid)| Tid { pid, tid }),
+            time: at.time.word(bytes, order),
+            id: at.id.word(bytes, order),
+            stream_id: at.stream_id.word(bytes, order),
+            cpu: at.cpu.pair(bytes, order).map(|(cpu, _)| cpu),
+            identifier: at.identifier.word(bytes, order),
+        }
+    }
+}
+
+/// What follows the header of a record that is no sample.
+struct Other<'a> {
+    body: Body<'a>,
+    trailer: Trailer<'a>,
+    rest: &'a [u8],
+}
+
 /// What a record says, by its type.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
@@ -99,6 +123,7 @@ pub struct SampleId {
 
 impl<'a> Decoded<'a> {
     /// Who, when, and where: the trailer that `sample_id_all` adds, or the sample's own fields.
+    #[inline]
     pub fn sample_id(&self) -> SampleId {
         if let Body::Sample(sample) = &self.body {
             return SampleId {
@@ -110,16 +135,7 @@ impl<'a> Decoded<'a> {
                 identifier: sample.identifier(),
             };
         }
-        let Trailer { bytes, layout: Some(layout) } = self.trailer else { return SampleId::default() };
-        let (at, order) = (&layout.trailer, layout.order);
-        SampleId {
-            tid: at.tid.pair(bytes, order).map(|(pid, tid)| Tid { pid, tid }),
-            time: at.time.word(bytes, order),
-            id: at.id.word(bytes, order),
-            stream_id: at.stream_id.word(bytes, order),
-            cpu: at.cpu.pair(bytes, order).map(|(cpu, _)| cpu),
-            identifier: at.identifier.word(bytes, order),
-        }
+        self.trailer.sample_id()
     }
 
     /// When, in nanoseconds by the event's clock. Where there is no trailer `FORK`, `EXIT`, `THROTTLE` and `UNTHROTTLE`
@@ -324,24 +340,22 @@ impl Decoder {
     ///
     /// [`DecodeError`] where the record is damaged: shorter than its fields, or of an event that is not known. A type that is
     /// not known is no error.
-    #[inline]
+    // Inlined, so that of a sample only the fields that the caller reads are ever built: passed through memory, what is
+    // written in halfwords and read back in vectors costs more than all the rest.
+    #[inline(always)]
     pub fn decode<'a>(&'a self, record: &'a [u8]) -> Result<Decoded<'a>, DecodeError> {
-        let (header, body) = Header::split(record, self.order)?;
-        if header.type_ == RecordType::SAMPLE {
+        let (header, bytes) = Header::split(record, self.order)?;
+        let (body, trailer, rest) = if header.type_ == RecordType::SAMPLE {
             let layout = self.layout_of_sample(header, record)?;
-            return match Sample::new(layout, body) {
-                Ok(sample) => Ok(Decoded {
-                    header,
-                    body: Body::Sample(sample),
-                    trailer: Trailer { bytes: &[], layout: None },
-                    decoder: self,
-                    record,
-                    rest: &[],
-                }),
-                Err(defect) => Err(Self::locate(header, defect)),
-            };
-        }
-        self.decode_other(header, record, body)
+            match Sample::new(layout, bytes) {
+                Ok(sample) => (Body::Sample(sample), Trailer::NONE, &[][..]),
+                Err(defect) => return Err(Self::locate(header, defect)),
+            }
+        } else {
+            let Other { body, trailer, rest } = self.decode_other(header, record, bytes)?;
+            (body, trailer, rest)
+        };
+        Ok(Decoded { header, body, trailer, decoder: self, record, rest })
     }
 
     #[cold]
@@ -381,12 +395,7 @@ impl Decoder {
         self.layout_by_id(header, record).map(Some)
     }
 
-    fn decode_other<'a>(
-        &'a self,
-        header: Header,
-        record: &'a [u8],
-        body: &'a [u8],
-    ) -> Result<Decoded<'a>, DecodeError> {
+    fn decode_other<'a>(&'a self, header: Header, record: &'a [u8], body: &'a [u8]) -> Result<Other<'a>, DecodeError> {
         let mut layout = None;
         if header.type_.is_kernel() {
             layout = match self.layout_of_trailer(header, record) {
@@ -396,12 +405,12 @@ impl Decoder {
                 Err(error) => return Err(error),
             };
         }
-        let decoded = |body, trailer, rest| Decoded { header, body, trailer, decoder: self, record, rest };
+        let decoded = |body, trailer, rest| Other { body, trailer, rest };
         let trailer_len = layout.map_or(0, |layout| layout.trailer_len);
         let Some((fields, trailer)) = body.len().checked_sub(trailer_len).and_then(|at| body.split_at_checked(at))
         else {
             if !header.type_.is_known() {
-                return Ok(decoded(Body::Unknown(body), Trailer { bytes: &[], layout: None }, &[]));
+                return Ok(decoded(Body::Unknown(body), Trailer::NONE, &[]));
             }
             return Err(Self::locate(header, Defect::truncated(0, "sample_id", trailer_len as u64, body.len())));
         };

@@ -122,7 +122,7 @@ impl Walk<'_> {
         Defect::truncated(self.at, field, needed, self.body.len() - self.at)
     }
 
-    #[inline]
+    #[inline(always)]
     fn regs(&mut self, mask: u64, field: &'static str) -> Result<u16, Defect> {
         let mark = self.mark();
         match RegsAbi::of(self.word(field)?) {
@@ -144,14 +144,14 @@ const PLACES: SampleType =
 
 impl<'a> Sample<'a> {
     /// Finds the fields. `body` is that of a record, and so shorter than 64 KiB.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(layout: &'a SampleLayout, body: &'a [u8]) -> Result<Self, Defect> {
         if body.len() < layout.sample_len {
             return Err(Self::short(layout, body));
         }
         let mut at = Sections { end: layout.sample_len as u16, ..Sections::default() };
         if layout.is_open_ended {
-            at = Self::locate(layout, body, true)?;
+            Self::locate(layout, body, true, &mut at)?;
         }
         Ok(Self { layout, body, at })
     }
@@ -167,11 +167,10 @@ impl<'a> Sample<'a> {
         Defect::truncated(whole, field, 8, body.len() - whole)
     }
 
-    #[inline]
-    fn locate(layout: &SampleLayout, body: &[u8], with_hw_idx: bool) -> Result<Sections, Defect> {
+    #[inline(always)]
+    fn locate(layout: &SampleLayout, body: &[u8], with_hw_idx: bool, at: &mut Sections) -> Result<(), Defect> {
         let has = |field| layout.sample_type.contains(field);
         let mut walk = Walk { body, at: layout.sample_len, order: layout.order };
-        let mut at = Sections::default();
         let mut retry = false;
         if has(SampleType::READ) {
             at.read = walk.mark();
@@ -202,7 +201,10 @@ impl<'a> Sample<'a> {
                     if count != 0 || with_hw_idx {
                         match walk.word("hw_idx") {
                             Ok(_) => {}
-                            Err(_) if retry => return Self::locate_again(layout, body),
+                            Err(_) if retry => {
+                                *at = Self::locate_again(layout, body)?;
+                                return Ok(());
+                            }
                             Err(defect) => return Err(defect),
                         }
                     } else {
@@ -213,30 +215,36 @@ impl<'a> Sample<'a> {
                 walk.skip(count, words * 8, "branch_stack")?;
             }
             match Self::locate_rest(layout, &mut walk, at) {
-                Ok(rest) => at = rest,
-                Err(_) if retry => return Self::locate_again(layout, body),
+                Ok(()) => {}
+                Err(_) if retry => {
+                    *at = Self::locate_again(layout, body)?;
+                    return Ok(());
+                }
                 Err(defect) => return Err(defect),
             }
-            if retry && walk.at != body.len() {
-                // Whichever way ends where the record does is right.
-                return match Self::locate_again(layout, body) {
-                    Ok(other) if usize::from(other.end) == body.len() => Ok(other),
-                    _ => Ok(Sections { end: walk.mark(), ..at }),
-                };
+            // Whichever way ends where the record does is right.
+            if retry
+                && walk.at != body.len()
+                && let Ok(other) = Self::locate_again(layout, body)
+                && usize::from(other.end) == body.len()
+            {
+                *at = other;
+                return Ok(());
             }
         }
         at.end = walk.mark();
-        Ok(at)
+        Ok(())
     }
 
     #[cold]
     fn locate_again(layout: &SampleLayout, body: &[u8]) -> Result<Sections, Defect> {
-        Self::locate(layout, body, false)
+        let mut at = Sections::default();
+        Self::locate(layout, body, false, &mut at).map(|()| at)
     }
 
     /// What follows the branch stack.
-    #[inline]
-    fn locate_rest(layout: &SampleLayout, walk: &mut Walk<'_>, mut at: Sections) -> Result<Sections, Defect> {
+    #[inline(always)]
+    fn locate_rest(layout: &SampleLayout, walk: &mut Walk<'_>, at: &mut Sections) -> Result<(), Defect> {
         let has = |field| layout.sample_type.contains(field);
         let words = |group: SampleType| u64::from(layout.sample_type.intersection(group).bits().count_ones());
         if has(SampleType::REGS_USER) {
@@ -262,7 +270,7 @@ impl<'a> Sample<'a> {
             let size = walk.word("aux")?;
             walk.skip(size, 1, "aux")?;
         }
-        Ok(at)
+        Ok(())
     }
 
     /// What the sample holds.
@@ -848,4 +856,44 @@ fn put_regs(to: &mut Writer<'_>, field: &'static str, regs: Regs<'_>, mask: u64)
         _ => return Err(EncodeError::Shape { field, what: "the registers of the layout's mask" }),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Attr;
+
+    /// The index, how many branches, the weight, the bytes of `AUX` and of the rest.
+    type Read = (Option<u64>, usize, Option<Weight>, usize, usize);
+
+    /// Reads `BRANCH_STACK`, `WEIGHT` and `AUX`, given as words.
+    fn sample(words: &[u64]) -> Result<Read, Defect> {
+        let attr = Attr {
+            sample_type: SampleType::BRANCH_STACK | SampleType::WEIGHT | SampleType::AUX,
+            branch_sample_type: BranchSampleType::HW_INDEX,
+            ..Attr::default()
+        };
+        let layout = SampleLayout::new(&attr, ByteOrder::NATIVE).unwrap();
+        let body: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let sample = Sample::new(&layout, &body)?;
+        let stack = sample.branch_stack().unwrap();
+        let (aux, rest) = (sample.aux().unwrap().len(), sample.rest().len());
+        Ok((stack.hw_idx, stack.entries.len(), sample.weight(), aux, rest))
+    }
+
+    #[test]
+    fn an_empty_branch_stack_with_and_without_its_index() {
+        let weight = |word| Some(Weight::Full(word));
+        assert_eq!(sample(&[1, 7, 10, 11, 12, 5, 8, 99]), Ok((Some(7), 1, weight(5), 8, 0)));
+        assert_eq!(sample(&[0, 7, 5, 8, 99]), Ok((Some(7), 0, weight(5), 8, 0)));
+        assert_eq!(sample(&[0, 5, 8, 99]), Ok((None, 0, weight(5), 8, 0)), "with an index aux would not fit");
+        assert_eq!(sample(&[0, 5, 0]), Ok((None, 0, weight(5), 0, 0)), "with an index aux would be missing");
+        assert_eq!(sample(&[0]).unwrap_err().field, "weight");
+        assert_eq!(sample(&[1, 7, 10]).unwrap_err().field, "branch_stack");
+        assert_eq!(
+            sample(&[0, 7, 5, 8, 99, 1]),
+            Ok((Some(7), 0, weight(5), 8, 8)),
+            "neither way ends where the record does"
+        );
+    }
 }
