@@ -5,6 +5,8 @@ mod bytes;
 mod error;
 mod formats;
 mod header;
+#[allow(dead_code, reason = "decoding does not call it yet")]
+mod user;
 
 pub use attr::{Attr, AttrError, AttrFlags};
 pub use bytes::{ByteOrder, EncodeError, Text, Words, WordsIter};
@@ -12,3 +14,10 @@ pub(crate) use error::Defect;
 pub use error::{DecodeError, DefectKind};
 pub use formats::{BranchSampleType, ReadFormat, SampleType};
 pub use header::{CpuMode, Header, Misc, RecordType};
+pub use user::{
+    Array, ArrayItem, ArrayIter, Auxtrace, AuxtraceError, AuxtraceGuest, AuxtraceInfo, AuxtraceType, BpfMetadata,
+    BpfMetadataEntry, Compressed, Compressed2, CpuCounters, CpuMap, Cpus, EventUpdate, HeaderAttr, HeaderBuildId,
+    HeaderEventType, HeaderFeature, HeaderTracingData, IdIndex, IdIndexEntry, IdIndexGuest, Scale, SchedstatCpu,
+    SchedstatCpuCounters, SchedstatDomain, Stat, StatConfig, StatConfigEntry, StatRound, ThreadMap, ThreadMapEntry,
+    TimeConv, TimeConvShort, Update, User,
+};
