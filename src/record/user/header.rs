@@ -1,7 +1,7 @@
 //! What the header of a file holds, as records of a stream that has none.
 
 use super::array::{put_text, take_text};
-use crate::record::bytes::{Cursor, Field, Writer, wire};
+use crate::record::bytes::{Cursor, Field, Writer};
 use crate::record::{Attr, AttrError, Defect, DefectKind, EncodeError, Misc, Text, Words};
 
 /// `HEADER_ATTR`: an event's attribute, and the ids by which its records name it.
@@ -65,11 +65,23 @@ impl<'a> Field<'a> for HeaderEventType<'a> {
     }
 }
 
-wire! {
-    /// `HEADER_TRACING_DATA`: the formats of tracepoints. They follow the record and are not part of it.
-    pub struct HeaderTracingData {
-        /// Bytes that follow the record, before the next one.
-        pub size: u32,
+/// `HEADER_TRACING_DATA`: the formats of tracepoints. They follow the record and are not part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderTracingData {
+    /// Bytes that follow the record, before the next one.
+    pub size: u32,
+}
+
+impl<'a> Field<'a> for HeaderTracingData {
+    fn get(from: &mut Cursor<'a>, _: &'static str) -> Result<Self, Defect> {
+        // Older `perf`s end the record here.
+        Ok(Self { size: from.int("size")? })
+    }
+
+    fn put(&self, to: &mut Writer<'_>, _: &'static str) -> Result<(), EncodeError> {
+        to.int(self.size);
+        to.pad();
+        Ok(())
     }
 }
 
@@ -79,6 +91,8 @@ impl Misc {
 }
 
 /// `HEADER_BUILD_ID`: which build a file is.
+///
+/// Such records are the feature section of build ids in a file, too; there their headers have the type 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeaderBuildId<'a> {
     /// The process that has mapped it; -1 for the kernel and its modules.

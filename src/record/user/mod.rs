@@ -159,8 +159,8 @@ pub(crate) fn get_user<'a>(type_: RecordType, misc: Misc, body: Cursor<'a>) -> O
     })
 }
 
-/// Writes the body of a record. Those of `HEADER_TRACING_DATA`, `HEADER_FEATURE` and `COMPRESSED` need not be a multiple of
-/// 8 bytes long and must not be filled up; all others are one when what they hold allows it.
+/// Writes the body of a record. Those of `HEADER_FEATURE` and `COMPRESSED` need not be a multiple of 8 bytes long and must not
+/// be filled up; all others are one, unless they hold bytes of forms that are not known.
 pub(crate) fn put_user(user: &User<'_>, misc: Misc, to: &mut Writer<'_>) -> Result<(), EncodeError> {
     match user {
         User::HeaderAttr(record) => record.put(to, ""),

@@ -161,7 +161,8 @@ fn header_tracing_data() {
     let user = User::HeaderTracingData(HeaderTracingData { size: 0x1000 });
     assert_eq!(user.payload(), 0x1000);
     reads(NONE, user, |b| b.u32(0x1000));
-    assert_eq!(encoded(&user, NONE, ByteOrder::NATIVE).len(), 4);
+    reads(NONE, user, |b| b.u32(0x1000).u32(0));
+    assert_eq!(encoded(&user, NONE, ByteOrder::NATIVE).len(), 8);
 }
 
 #[test]
@@ -343,6 +344,9 @@ fn event_update() {
     reads(NONE, of(Update::Unit(Text::from("Joules"))), |b| head(b, 0).text("Joules", 8));
     reads(NONE, of(Update::Scale(Scale::from(2.5))), |b| head(b, 1).u64(2.5_f64.to_bits()));
     reads(NONE, of(Update::Name(Text::from("instructions"))), |b| head(b, 2).text("instructions", 16));
+    // As perf 6.1 writes them: it counts the 16 bytes before the data twice.
+    reads(NONE, of(Update::Unit(Text::from("msec"))), |b| head(b, 0).text("msec", 24));
+    reads(NONE, of(Update::Scale(Scale::from(1e-6))), |b| head(b, 1).u64(0x3eb0_c6f7_a0b5_ed8d).raw(&[0; 16]));
     let cpus = CpuMap::Range { any_cpu: 0, start_cpu: 1, end_cpu: 3 };
     reads(NONE, of(Update::Cpus(cpus)), |b| head(b, 3).u16(2).u16(0).u16(1).u16(3));
     let data = [1, 2, 3, 4, 5, 6, 7, 8];
