@@ -17,7 +17,7 @@ wire! {
     pub struct Stat {
         /// The counter's id.
         pub id: u64,
-        /// The CPU: its number, or [`u32::MAX`] for any; `perf`s before Linux 5.17 wrote its index in the event's CPUs.
+        /// The CPU's number; [`u32::MAX`] for any, as of a counter that follows a thread.
         pub cpu: u32,
         /// The thread's index in the `THREAD_MAP`.
         pub thread: u32,

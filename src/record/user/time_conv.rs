@@ -19,7 +19,7 @@ pub struct TimeConv {
     pub time_mult: u64,
     /// The time at cycle 0, in nanoseconds.
     pub time_zero: u64,
-    /// What records of older `perf`s, before Linux 5.10, do not hold.
+    /// What the records of older `perf`s do not hold.
     pub short: Option<TimeConvShort>,
 }
 
