@@ -86,6 +86,11 @@ impl<'a> Cursor<'a> {
         self.order
     }
 
+    /// How many bytes were read.
+    pub(crate) fn at(&self) -> usize {
+        self.at
+    }
+
     /// What is left.
     #[inline(always)]
     pub(crate) fn rest(&self) -> &'a [u8] {

@@ -4,7 +4,7 @@ use crate::record::bytes::{Cursor, Field, int_at};
 use crate::record::{
     Attr, Aux, AuxOutputHwId, BpfEvent, ByteOrder, CallchainDeferred, Cgroup, Comm, DecodeError, Defect, DefectKind,
     Header, ItraceStart, Ksymbol, LayoutError, Lost, LostSamples, Misc, Mmap, Mmap2, Namespaces, Read, RecordType,
-    Sample, SampleLayout, Switch, SwitchCpuWide, Task, TextPoke, Throttle, Tid,
+    Sample, SampleLayout, Switch, SwitchCpuWide, Task, TextPoke, Throttle, Tid, User, user,
 };
 use thiserror::Error;
 
@@ -100,6 +100,8 @@ pub enum Body<'a> {
     AuxOutputHwId(AuxOutputHwId),
     /// The user part of call chains.
     CallchainDeferred(CallchainDeferred<'a>),
+    /// What `perf` adds in its files.
+    User(User<'a>),
     /// A type that is not known: everything behind the header.
     Unknown(&'a [u8]),
 }
@@ -419,6 +421,7 @@ impl Decoder {
         let format = layout.map_or_else(Default::default, |layout| layout.read_format);
         match Body::get(header, &mut from, format) {
             Ok(Body::Unknown(_)) => Ok(decoded(Body::Unknown(body), trailer, &[])),
+            Ok(body @ Body::User(_)) => Ok(decoded(body, trailer, &[])),
             Ok(body) => Ok(decoded(body, trailer, from.rest())),
             Err(defect) => Err(Self::locate(header, defect)),
         }
@@ -459,7 +462,10 @@ impl<'a> Body<'a> {
             RecordType::TEXT_POKE => Self::TextPoke(field(from)?),
             RecordType::AUX_OUTPUT_HW_ID => Self::AuxOutputHwId(field(from)?),
             RecordType::CALLCHAIN_DEFERRED => Self::CallchainDeferred(field(from)?),
-            _ => Self::Unknown(from.rest()),
+            _ => match user::get_user(header.type_, header.misc, *from) {
+                Some(user) => Self::User(user?),
+                None => Self::Unknown(from.rest()),
+            },
         })
     }
 }

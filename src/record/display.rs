@@ -1,6 +1,6 @@
 //! Records as text: one line each.
 
-use crate::record::{Body, Decoded, Sample, SampleId, Tid};
+use crate::record::{Body, Decoded, Sample, SampleId, Tid, User};
 use std::fmt::{self, Debug, Display};
 
 /// ` name value`, with addresses in hexadecimal.
@@ -117,6 +117,19 @@ impl Display for Sample<'_> {
     }
 }
 
+/// Bytes of no known form are given by their number.
+impl Display for User<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FinishedRound | Self::FinishedInit => Ok(()),
+            Self::Compressed(record) => write!(f, " {} bytes", record.data.len()),
+            Self::Compressed2(record) => write!(f, " {} bytes", record.data.len()),
+            Self::HeaderFeature(record) => write!(f, " feat_id {} {} bytes", record.feat_id, record.data.len()),
+            other => write!(f, " {other:?}"),
+        }
+    }
+}
+
 /// The fields, each behind its name.
 impl Display for Body<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -141,6 +154,7 @@ impl Display for Body<'_> {
             Self::TextPoke(body) => Display::fmt(body, f),
             Self::AuxOutputHwId(body) => Display::fmt(body, f),
             Self::CallchainDeferred(body) => Display::fmt(body, f),
+            Self::User(body) => Display::fmt(body, f),
             Self::Unknown(bytes) => write!(f, " {} bytes", bytes.len()),
         }
     }

@@ -3,7 +3,7 @@
 use crate::record::bytes::{Field, Writer};
 use crate::record::{
     Attr, Body, ByteOrder, EncodeError, Header, LayoutError, MappedFile, Misc, RecordType, SampleFields, SampleId,
-    SampleLayout, SampleType, Tid,
+    SampleLayout, SampleType, Tid, user,
 };
 
 /// Writes records as an event with some attribute would: the opposite of a [`Decoder`](crate::record::Decoder).
@@ -49,6 +49,7 @@ impl Body<'_> {
             Self::TextPoke(_) => RecordType::TEXT_POKE,
             Self::AuxOutputHwId(_) => RecordType::AUX_OUTPUT_HW_ID,
             Self::CallchainDeferred(_) => RecordType::CALLCHAIN_DEFERRED,
+            Self::User(user) => user.type_(),
             Self::Unknown(_) => return None,
         })
     }
@@ -114,6 +115,7 @@ impl Encoder {
                 Body::TextPoke(body) => body.put(to, "text_poke"),
                 Body::AuxOutputHwId(body) => body.put(to, "aux_output_hw_id"),
                 Body::CallchainDeferred(body) => body.put(to, "callchain_deferred"),
+                Body::User(user) => user::put_user(user, misc, to),
                 Body::Unknown(_) => Err(EncodeError::Missing { field: "type" }),
             }?;
             if type_.is_kernel() { id.put(to, &self.layout) } else { Ok(()) }

@@ -61,6 +61,7 @@ mod attr;
 mod branch;
 mod bytes;
 mod callchain;
+mod data_src;
 mod decode;
 mod display;
 mod encode;
@@ -71,12 +72,18 @@ mod kernel;
 mod layout;
 mod read;
 mod regs;
+mod regs_names;
 mod sample;
+mod transaction;
+pub mod user;
 
 pub use attr::{Attr, AttrError, AttrFlags};
 pub use branch::{BranchEntries, BranchEntry, BranchFlags, BranchStack};
 pub use bytes::{ByteOrder, EncodeError, Text, Words, WordsIter};
 pub use callchain::{Callchain, CallchainContext, CallchainEntry, Ips};
+pub use data_src::{
+    DataSrc, MemBlk, MemHops, MemLock, MemLvl, MemLvlNum, MemOp, MemRegion, MemRemote, MemSnoop, MemSnoopx, MemTlb,
+};
 pub use decode::{Body, Decoded, Decoder, DecoderError, SampleId};
 pub use encode::Encoder;
 pub(crate) use error::Defect;
@@ -90,10 +97,7 @@ pub use kernel::{
 pub use layout::{LayoutError, SampleLayout};
 pub use read::{CounterValue, ReadValues, scaled};
 pub use regs::{Regs, RegsAbi, StackUser};
+pub use regs_names::Arch;
 pub use sample::{Sample, SampleFields, Tid, Weight};
-/// temp
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DataSrc(pub u64);
-/// temp
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Transaction(pub u64);
+pub use transaction::{Transaction, TxnFlags};
+pub use user::User;
