@@ -1127,6 +1127,10 @@ fn raw_size_includes_padding() {
             assert_eq!(found.raw_payload(len), Some(&raw[..len]));
             assert_eq!(found.raw_payload(size + 1), None);
         }
+        // Padding does not explain what is left over where there is none.
+        let record = Bytes::new(order).u32(10).u8s(&[0xaa; 10]).u64(77).sample();
+        let found = sample(&decoder, &record);
+        assert_eq!((found.raw_payload(10), found.raw_payload(9)), (Some(&[0xaa; 10][..]), None));
     }
 }
 
@@ -1405,8 +1409,20 @@ fn record_types_and_modes_are_those_of_the_bindings() {
 }
 
 /// Counts that no record can hold.
-const IMPOSSIBLE: [u64; 8] =
-    [u64::MAX, u64::MAX / 8, u64::MAX / 8 + 1, 1 << 61, (1 << 61) + 1, u64::MAX / 24 + 1, 1 << 32, 8191];
+const IMPOSSIBLE: [u64; 11] = [
+    u64::MAX,
+    u64::MAX / 8,
+    u64::MAX / 8 + 1,
+    1 << 61,
+    (1 << 61) + 1,
+    1 << 63,
+    (1 << 63) + 1,
+    // Three times this is 2.
+    u64::MAX / 3 + 1,
+    u64::MAX / 24 + 1,
+    1 << 32,
+    8191,
+];
 
 #[test]
 fn impossible_counts_in_samples() {
@@ -1425,7 +1441,10 @@ fn impossible_counts_in_samples() {
                     let record = Bytes::new(order).u64s(&[count, 1, 2, 3, 4, 5, 6, 7, 8, 9]).sample();
                     let error = decoder.decode(&record).map(|_| ()).unwrap_err();
                     assert_eq!((error.type_, error.field), (RecordType::SAMPLE, field));
-                    assert!(matches!(error.kind, DefectKind::Truncated { .. }), "{error}");
+                    assert!(
+                        matches!(error.kind, DefectKind::Truncated { needed, left } if needed > left as u64),
+                        "{error}"
+                    );
                 }
             }
             let decoder = decoder(&sampled(S::RAW), order);
@@ -1449,7 +1468,10 @@ fn impossible_counts_in_other_records() {
                 let record = Bytes::new(order).u64s(words).record(type_, 0);
                 let error = decoder(&attr, order).decode(&record).map(|_| ()).unwrap_err();
                 assert_eq!((error.type_, error.field, error.offset), (type_, field, offset), "{count:#x}");
-                assert!(matches!(error.kind, DefectKind::Truncated { .. }), "{error}");
+                assert!(
+                    matches!(error.kind, DefectKind::Truncated { needed, left } if needed > left as u64),
+                    "{error}"
+                );
             }
         }
         for (old, new) in [(u16::MAX, 0), (0, u16::MAX), (u16::MAX, u16::MAX)] {
