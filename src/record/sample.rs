@@ -855,3 +855,43 @@ fn put_regs(to: &mut Writer<'_>, field: &'static str, regs: Regs<'_>, mask: u64)
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Attr;
+
+    /// The index, how many branches, the weight, the bytes of `AUX` and of the rest.
+    type Read = (Option<u64>, usize, Option<Weight>, usize, usize);
+
+    /// Reads `BRANCH_STACK`, `WEIGHT` and `AUX`, given as words.
+    fn sample(words: &[u64]) -> Result<Read, Defect> {
+        let attr = Attr {
+            sample_type: SampleType::BRANCH_STACK | SampleType::WEIGHT | SampleType::AUX,
+            branch_sample_type: BranchSampleType::HW_INDEX,
+            ..Attr::default()
+        };
+        let layout = SampleLayout::new(&attr, ByteOrder::NATIVE).unwrap();
+        let body: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let sample = Sample::new(&layout, &body)?;
+        let stack = sample.branch_stack().unwrap();
+        let (aux, rest) = (sample.aux().unwrap().len(), sample.rest().len());
+        Ok((stack.hw_idx, stack.entries.len(), sample.weight(), aux, rest))
+    }
+
+    #[test]
+    fn an_empty_branch_stack_with_and_without_its_index() {
+        let weight = |word| Some(Weight::Full(word));
+        assert_eq!(sample(&[1, 7, 10, 11, 12, 5, 8, 99]), Ok((Some(7), 1, weight(5), 8, 0)));
+        assert_eq!(sample(&[0, 7, 5, 8, 99]), Ok((Some(7), 0, weight(5), 8, 0)));
+        assert_eq!(sample(&[0, 5, 8, 99]), Ok((None, 0, weight(5), 8, 0)), "with an index aux would not fit");
+        assert_eq!(sample(&[0, 5, 0]), Ok((None, 0, weight(5), 0, 0)), "with an index aux would be missing");
+        assert_eq!(sample(&[0]).unwrap_err().field, "weight");
+        assert_eq!(sample(&[1, 7, 10]).unwrap_err().field, "branch_stack");
+        assert_eq!(
+            sample(&[0, 7, 5, 8, 99, 1]),
+            Ok((Some(7), 0, weight(5), 8, 8)),
+            "neither way ends where the record does"
+        );
+    }
+}
