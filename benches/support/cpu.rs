@@ -30,3 +30,11 @@ pub fn pin(cpu: usize) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// The CPU time that the calling thread has had.
+pub fn time() -> std::time::Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is writable; the clock is one that every thread has.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
