@@ -226,8 +226,8 @@ fn field(tracepoint: &str, name: &str) -> std::ops::Range<usize> {
 
 fn uint(bytes: &[u8]) -> u64 {
     let mut word = [0; 8];
-    assert!(cfg!(target_endian = "little"), "the fields are taken from the low end");
-    word[..bytes.len()].copy_from_slice(bytes);
+    let start = if cfg!(target_endian = "little") { 0 } else { word.len() - bytes.len() };
+    word[start..][..bytes.len()].copy_from_slice(bytes);
     u64::from_ne_bytes(word)
 }
 
