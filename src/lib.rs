@@ -38,6 +38,8 @@
 //! # Features
 //!
 //! - `kernel` (default): the module of that name.
+//! - `symbols`: uprobes by the name of a function, looked up with the crate object.
+//! - `tokio`: rings and sets of rings that are waited for asynchronously.
 //! - `bench-libbpf`: libbpf as a contender of the bench `drain`. It needs the system's libelf and zlib, and changes
 //!   nothing in this library.
 

@@ -11,7 +11,7 @@
 //! use std::time::Instant;
 //!
 //! // The time is what the body starts with.
-//! fn time(record: &Record<'_>) -> Option<u64> {
+//! fn time(_ring: usize, record: &Record<'_>) -> Option<u64> {
 //!     record.body().first_chunk().map(|time| u64::from_ne_bytes(*time))
 //! }
 //!
@@ -195,10 +195,10 @@ impl State {
 impl<S, F> Merge<S, F>
 where
     S: Stream,
-    F: Fn(&Record<'_>) -> Option<u64>,
+    F: Fn(usize, &Record<'_>) -> Option<u64>,
 {
-    /// Merges `streams` by what `time` says of their records: each is asked for at least once, and again in each drain that
-    /// leaves it.
+    /// Merges `streams` by what `time` says of their records, given the number of the stream and the record: each is asked for
+    /// at least once, and again in each drain that leaves it.
     pub fn new(streams: impl IntoIterator<Item = S>, time: F) -> Self {
         Self { streams: streams.into_iter().collect(), time, state: State::default() }
     }
@@ -275,7 +275,7 @@ pub struct MergeDrain<'m, S: Stream + 'm, F> {
 impl<'m, S, F> MergeDrain<'m, S, F>
 where
     S: Stream + 'm,
-    F: Fn(&Record<'_>) -> Option<u64>,
+    F: Fn(usize, &Record<'_>) -> Option<u64>,
 {
     /// The next record, lent until the next call, or a defect of a stream.
     #[allow(clippy::should_implement_trait)]
@@ -318,7 +318,7 @@ where
                 continue;
             };
             let time = match next {
-                Ok(record) => (self.time)(&record),
+                Ok(record) => (self.time)(stream, &record),
                 Err(error) => return Some(Err(StreamError { stream, error })),
             };
             let Some(time) = time else {

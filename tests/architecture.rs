@@ -28,6 +28,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
 /// The files with unsafe code.
 const UNSAFE: &[&str] = &[
     "src/kernel/mmap.rs",
+    "src/kernel/stream.rs",
     "src/kernel/sys.rs",
     "src/ring/consumer.rs",
     "src/ring/memory/fork.rs",

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 const TIMED: u32 = 9;
 const UNTIMED: u32 = 7;
 
-fn time(record: &Record<'_>) -> Option<u64> {
+fn time(_ring: usize, record: &Record<'_>) -> Option<u64> {
     (record.header().type_ == TIMED).then(|| word(record, 0))
 }
 
@@ -32,7 +32,7 @@ fn ring(confined: bool) -> (Producer, Consumer) {
     (ring.producer().unwrap(), ring.consumer().unwrap())
 }
 
-type Merged = Merge<Consumer, fn(&Record<'_>) -> Option<u64>>;
+type Merged = Merge<Consumer, fn(usize, &Record<'_>) -> Option<u64>>;
 
 /// A record of the model.
 type Entry = (Option<u64>, u64);
@@ -108,7 +108,7 @@ proptest! {
         }),
     ) {
         let (producers, consumers): (Vec<_>, Vec<_>) = confined.iter().map(|&confined| ring(confined)).unzip();
-        let mut merge = Merge::new(consumers, time as fn(&Record<'_>) -> Option<u64>);
+        let mut merge = Merge::new(consumers, time as fn(usize, &Record<'_>) -> Option<u64>);
         let mut model = Model { rings: vec![VecDeque::new(); producers.len()], ..Model::default() };
         for (serial, step) in steps.iter().enumerate() {
             match *step {

@@ -144,14 +144,14 @@ impl<const N: usize> Queue<N> for Each {
 /// A ring for each producer, read through the merge: in the order of word 0, which grows in each producer.
 pub struct Merged;
 
-fn seed_of(record: &Record<'_>) -> Option<u64> {
+fn seed_of(_ring: usize, record: &Record<'_>) -> Option<u64> {
     record.body().first_chunk().map(|word| u64::from_ne_bytes(*word))
 }
 
 impl<const N: usize> Queue<N> for Merged {
     const NAME: &'static str = "perfring, one per thread, merged";
     type Tx = Producer;
-    type Rx = Merge<Consumer, fn(&Record<'_>) -> Option<u64>>;
+    type Rx = Merge<Consumer, fn(usize, &Record<'_>) -> Option<u64>>;
 
     fn new(bytes: usize, producers: usize) -> (Vec<Self::Tx>, Self::Rx) {
         let (txs, rxs) = <Each as Queue<N>>::new(bytes, producers);

@@ -57,7 +57,10 @@ mod open;
 mod parse;
 mod pmu;
 mod probe;
+mod set;
 mod software;
+#[cfg(feature = "tokio")]
+mod stream;
 mod suggest;
 #[cfg(feature = "symbols")]
 mod symbol;
@@ -81,7 +84,10 @@ pub use group::Group;
 pub use hardware::Hardware;
 pub(crate) use open::error_from_limits;
 pub use pmu::Pmu;
+pub use set::{RingSet, RingSetBuilder, RingStats, SetDrain, SetError, SetRecord, SetTarget};
 pub use software::Software;
+#[cfg(feature = "tokio")]
+pub use stream::{AsyncRing, AsyncRingSet};
 pub use target::Target;
 pub use tracepoint::Tracepoint;
 pub use tracepoint_format::{Field, FieldKind, FormatError, TracepointFormat};

@@ -188,6 +188,77 @@ pub(super) fn page_size() -> usize {
     usize::try_from(size).unwrap_or(4096)
 }
 
+/// The time of a clock, in nanoseconds; none if there is no such clock.
+pub(super) fn clock_ns(clock: libc::clockid_t) -> Option<u64> {
+    // SAFETY: an all-zero timespec is a valid one (it has integers only, and padding on some targets).
+    let mut now: libc::timespec = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one timespec to the address, which is that of a local one; any clock id may be asked for.
+    if unsafe { libc::clock_gettime(clock, &raw mut now) } != 0 {
+        return None;
+    }
+    u64::try_from(now.tv_sec).ok()?.checked_mul(1_000_000_000)?.checked_add(u64::try_from(now.tv_nsec).ok()?)
+}
+
+/// epoll_create1(2)
+pub(super) fn epoll_create() -> io::Result<OwnedFd> {
+    // SAFETY: takes flags only.
+    let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a successful epoll_create1 returns a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `EPOLL_CTL_ADD`, waiting to read; what comes carries `data`.
+pub(super) fn epoll_add(epoll: BorrowedFd<'_>, fd: BorrowedFd<'_>, data: u64) -> io::Result<()> {
+    let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: data };
+    // SAFETY: both descriptors are open while they are borrowed; the kernel reads the event, which is a local.
+    check(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &raw mut event) })
+}
+
+/// `EPOLL_CTL_DEL`
+pub(super) fn epoll_delete(epoll: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: both descriptors are open while they are borrowed; this request has no event.
+    check(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_DEL, fd.as_raw_fd(), std::ptr::null_mut()) })
+}
+
+/// What a descriptor that is watched by epoll says.
+#[derive(Clone, Copy)]
+pub(super) struct Woken {
+    pub(super) data: u64,
+    pub(super) is_readable: bool,
+    pub(super) has_hung_up: bool,
+}
+
+/// epoll_wait(2) until something happens or the timeout has passed, rounded up to milliseconds; a signal ends it, as if
+/// nothing had happened.
+pub(super) fn epoll_wait(epoll: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<Vec<Woken>> {
+    const MOST: usize = 64;
+    let milliseconds = timeout.map_or(-1, |timeout| {
+        let up = timeout.as_nanos().div_ceil(1_000_000);
+        libc::c_int::try_from(up).unwrap_or(libc::c_int::MAX)
+    });
+    let mut events = [libc::epoll_event { events: 0, u64: 0 }; MOST];
+    // SAFETY: the descriptor is open while it is borrowed; the kernel writes at most `MOST` events to the local array.
+    let count = unsafe { libc::epoll_wait(epoll.as_raw_fd(), events.as_mut_ptr(), MOST as libc::c_int, milliseconds) };
+    let Ok(count) = usize::try_from(count) else {
+        let error = io::Error::last_os_error();
+        return if error.kind() == io::ErrorKind::Interrupted { Ok(Vec::new()) } else { Err(error) };
+    };
+    let gone = (libc::EPOLLHUP | libc::EPOLLERR) as u32;
+    Ok(events
+        .iter()
+        .take(count)
+        // By value: the struct is packed on some targets.
+        .map(|&event| Woken {
+            data: { event.u64 },
+            is_readable: { event.events } & libc::EPOLLIN as u32 != 0,
+            has_hung_up: { event.events } & gone != 0,
+        })
+        .collect())
+}
+
 /// The soft limit, `u64::MAX` if there is none.
 fn soft_limit(get: impl FnOnce(*mut libc::rlimit) -> libc::c_int) -> Option<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
