@@ -1,15 +1,16 @@
-//! Streams the kernel's records of a command, or of this program itself, one line each.
+//! Streams the kernel's records, decoded, one line each and in the order of time.
 //!
-//! `live [-e EVENT] [-- CMD ARGS...]`: EVENT is a software event (`page-faults`, which is the default, `cpu-clock`,
-//! `context-switches`...) or a tracepoint (`sched:sched_switch`). The command's children are followed; the stream ends
-//! with the command. Without a command, the program watches itself cause page faults for a second.
+//! `live [-e EVENT]... [-F HZ | -c N] [-g] [-a | -p PID | -- CMD ARGS...]`: an EVENT is named as for perf (`page-faults`, which
+//! is the default, `cpu-clock:u`, `sched:sched_switch`, `mem:0x1000:w`...). It observes every CPU, a process, or a command and
+//! its children; without any of these the program watches itself cause page faults for a second.
 
 use std::io::{self, BufWriter, Write};
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use perfring::kernel::{Error, Event, EventBuilder, SampleType, Software, StoppedCommand, Target, bindings, poll};
-use perfring::ring::{Consumer, Wait};
+use clap::Parser;
+use perfring::kernel::{Error, EventBuilder, RingSet, SampleType, SetError, SetTarget, StoppedCommand};
+use perfring::ring::Wait;
 
 /// What one ring holds, in pages.
 const PAGES: usize = 64;
@@ -17,246 +18,231 @@ const PAGES: usize = 64;
 /// The kernel wakes the reader after this many bytes.
 const WATERMARK: u32 = 2048;
 
-const USAGE: &str = "usage: live [-e EVENT] [-- CMD ARGS...]";
+/// Streams the kernel's records, decoded, one line each and in the order of time.
+#[derive(Parser)]
+#[command(name = "live")]
+struct Arguments {
+    /// An event, named as for perf; may be given several times
+    #[arg(short, default_value = "page-faults")]
+    event: Vec<String>,
+    /// Take about so many samples a second
+    #[arg(short = 'F', value_name = "HZ", conflicts_with = "count")]
+    freq: Option<u64>,
+    /// Take a sample each so many events
+    #[arg(short, value_name = "N")]
+    count: Option<u64>,
+    /// With call chains
+    #[arg(short = 'g')]
+    callchain: bool,
+    /// Observe every CPU until interrupted, or until the command ends
+    #[arg(short, conflicts_with = "pid")]
+    all: bool,
+    /// Observe the threads of a process until it ends
+    #[arg(short, value_name = "PID")]
+    pid: Option<u32>,
+    /// A command to observe, with its children
+    #[arg(last = true, conflicts_with = "pid")]
+    command: Vec<String>,
+}
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::parse(std::env::args().skip(1)) {
-        Ok(arguments) => arguments,
-        Err(message) => {
-            eprintln!("live: {message}\n{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
-    match run(&arguments) {
+    match run(&Arguments::parse()) {
         Ok(code) => code,
-        Err(error) => match error.downcast_ref::<Error>() {
-            Some(refusal) if refusal.is_refusal() => {
-                println!("SKIPPED: {refusal}");
-                ExitCode::SUCCESS
-            }
-            _ => match error.downcast_ref::<io::Error>() {
+        Err(error) => {
+            let refusal = match error.downcast_ref::<SetError>() {
+                Some(SetError::Kernel(error)) => Some(error),
+                _ => error.downcast_ref::<Error>(),
+            };
+            match (refusal, error.downcast_ref::<io::Error>()) {
+                (Some(refusal), _) if refusal.is_refusal() => {
+                    println!("SKIPPED: {refusal}");
+                    ExitCode::SUCCESS
+                }
                 // Whoever read this has seen enough.
-                Some(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+                (_, Some(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
                 _ => {
                     eprintln!("live: {error}");
                     ExitCode::FAILURE
                 }
-            },
-        },
+            }
+        }
     }
-}
-
-struct Arguments {
-    event: String,
-    command: Vec<String>,
 }
 
 impl Arguments {
-    fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut parsed = Self { event: "page-faults".to_owned(), command: Vec::new() };
-        let mut arguments = arguments.into_iter();
-        while let Some(argument) = arguments.next() {
-            match argument.as_str() {
-                "-e" => parsed.event = arguments.next().ok_or("-e needs an event")?,
-                "--" => {
-                    parsed.command = arguments.collect();
-                    return match parsed.command.is_empty() {
-                        true => Err("-- needs a command".to_owned()),
-                        false => Ok(parsed),
-                    };
-                }
-                _ => return Err(format!("unexpected argument {argument:?}")),
-            }
+    fn builders(&self) -> Result<Vec<EventBuilder>, Error> {
+        let mut what = SampleType::IP | SampleType::TID | SampleType::TIME | SampleType::CPU | SampleType::PERIOD;
+        what.set(SampleType::CALLCHAIN, self.callchain);
+        let mut builders = Vec::new();
+        for (number, name) in self.event.iter().enumerate() {
+            let event = EventBuilder::parse(name)?;
+            let event = match (self.freq, self.count) {
+                (Some(freq), _) => event.sample_freq(freq),
+                (None, Some(count)) => event.sample_period(count),
+                // A period of these is in nanoseconds.
+                (None, None) if name.contains("clock") => event.sample_period(1_000_000),
+                (None, None) => event.sample_period(1),
+            };
+            let is_first = number == 0;
+            let event = event.sample_type(what).wakeup_watermark(WATERMARK).disabled(true);
+            // One of them tells what the tasks do.
+            builders.push(event.comm(is_first).mmap(is_first).task(is_first));
         }
-        Ok(parsed)
+        Ok(builders)
     }
-}
 
-/// Where a record's pid, tid and CPU stand follows from this.
-const SAMPLE_TYPE: SampleType = SampleType::TID.union(SampleType::TIME).union(SampleType::CPU);
-
-fn builder(event: &str) -> Result<EventBuilder, Error> {
-    let builder = match event.contains(':') {
-        true => EventBuilder::tracepoint(event)?.sample_period(1),
-        false => match event.parse()? {
-            // A period of these is in nanoseconds.
-            clock @ (Software::CpuClock | Software::TaskClock) => {
-                EventBuilder::software(clock).sample_period(1_000_000)
+    fn open(&self, target: SetTarget, adjust: impl Fn(EventBuilder) -> EventBuilder) -> Result<RingSet, SetError> {
+        let builders = self.builders()?;
+        let open = |adjust: &dyn Fn(EventBuilder) -> EventBuilder| {
+            let set = RingSet::builder().target(target).pages(PAGES);
+            builders.iter().cloned().fold(set, |set, event| set.event(adjust(event))).open()
+        };
+        match open(&adjust) {
+            // Without the kernel's code, if that is all that is allowed.
+            Err(SetError::Kernel(Error::Permission { allowed_at: 1, .. })) => {
+                open(&|event| adjust(event).exclude_kernel(true).exclude_hv(true))
             }
-            event => EventBuilder::software(event).sample_period(1),
-        },
-    };
-    Ok(builder
-        .sample_type(SAMPLE_TYPE)
-        .sample_id_all(true)
-        .wakeup_watermark(WATERMARK)
-        .comm(true)
-        .mmap(true)
-        .task(true)
-        .disabled(true))
-}
-
-/// Opens with the kernel's code observed, or without it if that is all that is allowed.
-fn open<T>(builder: &EventBuilder, open: impl Fn(&EventBuilder) -> Result<T, Error>) -> Result<T, Error> {
-    match open(builder) {
-        Err(Error::Permission { allowed_at: 1, .. }) => open(&builder.clone().exclude_kernel(true).exclude_hv(true)),
-        opened => opened,
+            opened => opened,
+        }
     }
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let builder = builder(&arguments.event)?;
-    let mut output = Output { out: BufWriter::new(io::stdout().lock()), records: 0, lost: 0, wakeups: 0 };
-    let code = match arguments.command.split_first() {
+    let mut output = Output { out: BufWriter::new(io::stdout().lock()), failed: None };
+    let command = match arguments.command.split_first() {
         Some((program, rest)) => {
             let mut command = Command::new(program);
             command.args(rest);
-            watch_command(&builder, command, &mut output)?
+            Some(StoppedCommand::spawn(command)?)
         }
-        None => {
-            watch_self(&builder, &mut output)?;
-            ExitCode::SUCCESS
+        None => None,
+    };
+    let (mut set, code) = match (command, arguments.pid) {
+        (Some(command), _) => {
+            let mut set = if arguments.all {
+                arguments.open(SetTarget::Cpus, |event| event)?
+            } else {
+                let target = SetTarget::Task { pid: command.pid() };
+                arguments.open(target, |event| event.inherit(true).enable_on_exec(true))?
+            };
+            if arguments.all {
+                set.enable()?;
+            }
+            let mut child = command.start()?;
+            let code = output.until_the_end_of(&mut set, &mut child)?;
+            (set, code)
+        }
+        (None, Some(pid)) => {
+            let mut set = arguments.open(SetTarget::Threads { pid }, |event| event)?;
+            set.enable()?;
+            while set.wait(None)? != Wait::Closed {
+                output.drain(&mut set)?;
+            }
+            (set, ExitCode::SUCCESS)
+        }
+        (None, None) if arguments.all => {
+            let mut set = arguments.open(SetTarget::Cpus, |event| event)?;
+            set.enable()?;
+            loop {
+                if set.wait(None)? == Wait::Closed {
+                    break (set, ExitCode::SUCCESS);
+                }
+                output.drain(&mut set)?;
+            }
+        }
+        (None, None) => {
+            let mut set = arguments.open(SetTarget::Threads { pid: std::process::id() }, |event| event)?;
+            watch_self(&mut set, &mut output)?;
+            (set, ExitCode::SUCCESS)
         }
     };
-    let Output { mut out, records, lost, wakeups } = output;
-    writeln!(out, "{records} records, {lost} lost, {wakeups} wake-ups")?;
-    out.flush()?;
+    output.finish(&mut set)?;
     Ok(code)
 }
 
-fn watch_command(
-    builder: &EventBuilder,
-    command: Command,
-    output: &mut Output<impl Write>,
-) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let command = StoppedCommand::spawn(command)?;
-    // An inherited event has a ring only where it is bound to a CPU.
-    let builder = builder.clone().inherit(true).enable_on_exec(true);
-    let mut events = open(&builder, |builder| builder.open_task_on_cpus(command.pid()))?;
-    let mut consumers = events.iter_mut().map(|event| event.mmap(PAGES)).collect::<Result<Vec<_>, _>>()?;
-    let mut child = command.start()?;
-    let ended = loop {
-        // Below the watermark nobody wakes us, so look now and then.
-        match poll(&events, Some(Duration::from_millis(50)))? {
-            Wait::Ready => output.wakeups += 1,
-            // Its rings have hung up, so the command is about to be reaped.
-            Wait::Closed => break child.wait()?,
-            _ => {}
-        }
-        output.drain_all(&mut consumers)?;
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-    };
-    output.drain_all(&mut consumers)?;
-    Ok(match ended.code() {
-        Some(0) => ExitCode::SUCCESS,
-        _ => {
-            eprintln!("live: the command ended with {ended}");
-            ExitCode::FAILURE
-        }
-    })
-}
-
-fn watch_self(builder: &EventBuilder, output: &mut Output<impl Write>) -> Result<(), Box<dyn std::error::Error>> {
-    let mut event: Event = open(builder, |builder| builder.open(Target::CallingThread))?;
-    let mut consumers = [event.mmap(PAGES)?];
+fn watch_self(set: &mut RingSet, output: &mut Output<impl Write>) -> Result<(), Box<dyn std::error::Error>> {
     let end = Instant::now() + Duration::from_secs(1);
     while Instant::now() < end {
         // Fresh pages each time, which an allocator's memory would not be.
         let mut pages = memmap2::MmapMut::map_anon(128 << 10)?;
-        event.enable()?;
+        set.enable()?;
         pages.fill(1);
-        event.disable()?;
-        if event.poll(Some(Duration::ZERO))? == Wait::Ready {
-            output.wakeups += 1;
+        set.disable()?;
+        if set.wait(Some(Duration::from_millis(50)))? == Wait::Ready {
+            output.drain(set)?;
         }
-        output.drain_all(&mut consumers)?;
-        std::thread::sleep(Duration::from_millis(50));
     }
     Ok(())
 }
 
 struct Output<W> {
     out: W,
-    records: u64,
-    lost: u64,
-    wakeups: u64,
+    /// The first record that could not be written.
+    failed: Option<io::Error>,
 }
 
 impl<W: Write> Output<W> {
-    fn drain_all(&mut self, consumers: &mut [Consumer]) -> Result<(), Box<dyn std::error::Error>> {
-        for consumer in consumers {
-            let mut drain = consumer.drain();
-            while let Some(record) = drain.next() {
-                let record = record?;
-                let header = record.header();
-                self.record(header.type_, header.misc, header.size, record.body())?;
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        if self.failed.is_none() {
+            self.failed = writeln!(self.out, "{line}").err();
+        }
+    }
+
+    fn drain(&mut self, set: &mut RingSet) -> io::Result<()> {
+        let mut drain = set.drain();
+        self.print(&mut drain)
+    }
+
+    fn print(&mut self, drain: &mut perfring::kernel::SetDrain<'_>) -> io::Result<()> {
+        while let Some(record) = drain.next() {
+            match record {
+                Ok(record) => match record.decode() {
+                    Ok(decoded) => self.line(format_args!("{decoded}")),
+                    Err(damaged) => self.line(format_args!("{damaged}")),
+                },
+                Err(damaged) => self.line(format_args!("{damaged}")),
             }
         }
-        self.out.flush()?;
-        Ok(())
+        match self.failed.take() {
+            Some(error) => Err(error),
+            None => self.out.flush(),
+        }
     }
 
-    fn record(&mut self, type_: u32, misc: u16, size: u16, body: &[u8]) -> io::Result<()> {
-        self.records += 1;
-        match type_ {
-            // u64 id; u64 lost
-            bindings::PERF_RECORD_LOST => self.lost += u64_at(body, 8).unwrap_or(0),
-            // u64 lost
-            bindings::PERF_RECORD_LOST_SAMPLES => self.lost += u64_at(body, 0).unwrap_or(0),
-            _ => {}
-        }
-        let out = &mut self.out;
-        match name(type_) {
-            Some(name) => write!(out, "{name:<16}")?,
-            None => write!(out, "type {type_:<11}")?,
-        }
-        write!(out, " misc {misc:#06x} size {size:5}")?;
-        // u32 pid, tid; u64 time; u32 cpu, res: all of a sample, and the end of every other record.
-        const ID: usize = 24;
-        let id = match type_ {
-            bindings::PERF_RECORD_SAMPLE => body.get(..ID),
-            _ => body.len().checked_sub(ID).map(|start| &body[start..]),
+    fn until_the_end_of(
+        &mut self,
+        set: &mut RingSet,
+        child: &mut Child,
+    ) -> Result<ExitCode, Box<dyn std::error::Error>> {
+        let ended = loop {
+            match set.wait(Some(Duration::from_millis(100)))? {
+                // Nothing more will come; the command may still run.
+                Wait::Closed => break child.wait()?,
+                Wait::Ready => self.drain(set)?,
+                _ => {}
+            }
+            if let Some(status) = child.try_wait()? {
+                break status;
+            }
         };
-        if let Some(id) = id
-            && let (Some(pid), Some(tid), Some(time), Some(cpu)) =
-                (u32_at(id, 0), u32_at(id, 4), u64_at(id, 8), u32_at(id, 16))
-        {
-            write!(
-                out,
-                " cpu {cpu:3} pid {pid:7} tid {tid:7} time {}.{:09}",
-                time / 1_000_000_000,
-                time % 1_000_000_000
-            )?;
-        }
-        writeln!(out)
+        Ok(match ended.code() {
+            Some(0) => ExitCode::SUCCESS,
+            _ => {
+                eprintln!("live: the command ended with {ended}");
+                ExitCode::FAILURE
+            }
+        })
     }
-}
 
-fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
-    bytes.get(offset..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
-}
-
-fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
-    bytes.get(offset..)?.first_chunk().map(|bytes| u64::from_ne_bytes(*bytes))
-}
-
-fn name(type_: u32) -> Option<&'static str> {
-    Some(match type_ {
-        bindings::PERF_RECORD_MMAP => "MMAP",
-        bindings::PERF_RECORD_LOST => "LOST",
-        bindings::PERF_RECORD_COMM => "COMM",
-        bindings::PERF_RECORD_EXIT => "EXIT",
-        bindings::PERF_RECORD_THROTTLE => "THROTTLE",
-        bindings::PERF_RECORD_UNTHROTTLE => "UNTHROTTLE",
-        bindings::PERF_RECORD_FORK => "FORK",
-        bindings::PERF_RECORD_READ => "READ",
-        bindings::PERF_RECORD_SAMPLE => "SAMPLE",
-        bindings::PERF_RECORD_MMAP2 => "MMAP2",
-        bindings::PERF_RECORD_LOST_SAMPLES => "LOST_SAMPLES",
-        bindings::PERF_RECORD_SWITCH => "SWITCH",
-        bindings::PERF_RECORD_SWITCH_CPU_WIDE => "SWITCH_CPU_WIDE",
-        _ => return None,
-    })
+    /// What is left, and how much there was.
+    fn finish(&mut self, set: &mut RingSet) -> io::Result<()> {
+        let mut drain = set.drain_all();
+        self.print(&mut drain)?;
+        drop(drain);
+        let records = set.stats().delivered;
+        let lost: u64 = set.rings().map(|ring| ring.lost + ring.lost_samples).sum();
+        let wakeups: u64 = set.rings().map(|ring| ring.wakeups).sum();
+        writeln!(self.out, "{records} records, {lost} lost, {wakeups} wake-ups")?;
+        self.out.flush()
+    }
 }
