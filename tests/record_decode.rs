@@ -1519,6 +1519,22 @@ fn user_types_have_no_trailer() {
     }
 }
 
+#[test]
+fn what_a_newer_perf_adds_is_the_rest() {
+    for order in ORDERS {
+        let decoder = decoder(&with_trailer(), order);
+        let rest = |to: &Bytes, type_| decoder.decode(&to.record(type_, 0)).unwrap().rest().len();
+        assert_eq!(rest(Bytes::new(order).u64s(&[1, 2]), RecordType::STAT_ROUND), 0);
+        assert_eq!(rest(Bytes::new(order).u64s(&[1, 2, 3]), RecordType::STAT_ROUND), 8);
+        assert_eq!(rest(Bytes::new(order).u64s(&[7]), RecordType::FINISHED_ROUND), 8);
+        // What fills up a record is nothing new: the number of a CPU, and the size of the formats of tracepoints.
+        assert_eq!(rest(Bytes::new(order).u16(0).u16(1).u16(5).u16(0), RecordType::CPU_MAP), 0);
+        assert_eq!(rest(Bytes::new(order).u16(0).u16(1).u16(5).u16(0).u64(9), RecordType::CPU_MAP), 8);
+        assert_eq!(rest(Bytes::new(order).u32(5).u32(0), RecordType::HEADER_TRACING_DATA), 0);
+        assert_eq!(rest(Bytes::new(order).u32(5), RecordType::HEADER_TRACING_DATA), 0);
+    }
+}
+
 /// The rows of the table in the documentation: a name, and the tests that cover it.
 fn covered() -> Vec<(&'static str, Vec<&'static str>)> {
     include_str!("../src/record/coverage.md")

@@ -128,6 +128,11 @@ impl<'a> Cursor<'a> {
         Ok(taken)
     }
 
+    /// Steps over what is left up to the next multiple of 8: it fills up the field before.
+    pub(crate) fn align(&mut self) {
+        self.at += (self.at.next_multiple_of(8) - self.at).min(self.rest().len());
+    }
+
     /// `count` words.
     pub(crate) fn words(&mut self, count: u64, field: &'static str) -> Result<Words<'a>, Defect> {
         let order = self.order;

@@ -162,7 +162,8 @@ impl<'a> Decoded<'a> {
         self.decoder.event_of(self.header, self.record)
     }
 
-    /// Bytes between the last field that is known and the trailer: fields of a newer kernel. Empty otherwise.
+    /// Bytes between the last field that is known and the trailer: fields of a newer kernel, or of a newer `perf`. Empty
+    /// otherwise.
     pub fn rest(&self) -> &'a [u8] {
         match &self.body {
             Body::Sample(sample) => sample.rest(),
@@ -421,7 +422,6 @@ impl Decoder {
         let format = layout.map_or_else(Default::default, |layout| layout.read_format);
         match Body::get(header, &mut from, format) {
             Ok(Body::Unknown(_)) => Ok(decoded(Body::Unknown(body), trailer, &[])),
-            Ok(body @ Body::User(_)) => Ok(decoded(body, trailer, &[])),
             Ok(body) => Ok(decoded(body, trailer, from.rest())),
             Err(defect) => Err(Self::locate(header, defect)),
         }
@@ -462,7 +462,7 @@ impl<'a> Body<'a> {
             RecordType::TEXT_POKE => Self::TextPoke(field(from)?),
             RecordType::AUX_OUTPUT_HW_ID => Self::AuxOutputHwId(field(from)?),
             RecordType::CALLCHAIN_DEFERRED => Self::CallchainDeferred(field(from)?),
-            _ => match user::get_user(header.type_, header.misc, *from) {
+            _ => match user::get_user(header.type_, header.misc, from) {
                 Some(user) => Self::User(user?),
                 None => Self::Unknown(from.rest()),
             },
