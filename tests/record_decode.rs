@@ -519,6 +519,13 @@ fn ids_that_tell_nothing_apart_are_refused() {
         assert!(decoder.layout(2).is_none());
         let record = Bytes::new(order).u64(0x1000).sample();
         assert_eq!(sample(&decoder, &record).ip(), Some(0x1000));
+        // Which branches there are does not change how they stand.
+        let mut decoder = Decoder::empty(order);
+        let of = |branch_sample_type| Attr { branch_sample_type, ..sampled(S::BRANCH_STACK) };
+        decoder.push(&of(BranchSampleType::USER | BranchSampleType::ANY), &[1]).unwrap();
+        assert_eq!(decoder.push(&of(BranchSampleType::USER | BranchSampleType::ANY_CALL), &[2]), Ok(1));
+        let error = decoder.push(&of(BranchSampleType::USER | BranchSampleType::HW_INDEX), &[3]).unwrap_err();
+        assert_eq!(error, DecoderError::Ambiguous { event: 2 });
         // An id at another place.
         let mut decoder = Decoder::empty(order);
         decoder.push(&sampled(S::IP | S::ID), &[1]).unwrap();
@@ -582,6 +589,30 @@ fn read_records_of_events_with_other_read_formats() {
             let Body::Read(read) = decoded.body else { panic!("{decoded:?}") };
             assert!(read.values.iter().map(|counter| counter.value).eq(values.iter().copied()));
             assert!(decoded.rest().is_empty());
+        }
+    }
+}
+
+#[test]
+fn records_that_perf_makes_up_belong_to_no_event() {
+    use SampleType as S;
+    let of = |sample_type, read_format| Attr { read_format, flags: AttrFlags::SAMPLE_ID_ALL, ..sampled(sample_type) };
+    for order in ORDERS {
+        // A group and an event beside it, whose trailers are the same though what they read is not.
+        let mut uniform = Decoder::empty(order);
+        uniform.push(&of(S::IDENTIFIER | S::TID | S::READ, ReadFormat::GROUP), &[1]).unwrap();
+        uniform.push(&of(S::IDENTIFIER | S::TID, ReadFormat::ID), &[2]).unwrap();
+        let mut other = Decoder::empty(order);
+        other.push(&of(S::IDENTIFIER | S::TID, ReadFormat::empty()), &[1]).unwrap();
+        other.push(&of(S::IDENTIFIER | S::TID | S::TIME, ReadFormat::empty()), &[2]).unwrap();
+        for decoder in [uniform, other] {
+            let record = Bytes::new(order).u32(7).u32(8).u8s(b"init\0\0\0\0").u64s(&[0, 0]).record(RecordType::COMM, 0);
+            let decoded = decoder.decode(&record).unwrap();
+            assert_eq!(decoded.body, Body::Comm(Comm { pid: 7, tid: 8, comm: "init".into() }));
+            let (zeros, id) = (Tid { pid: 0, tid: 0 }, decoded.sample_id());
+            assert_eq!((id.tid, id.identifier, id.time), (Some(zeros), Some(0), None));
+            assert_eq!((decoded.event(), decoded.time(), decoded.rest()), (None, None, &[][..]));
+            assert_eq!(decoder.time(&record), None);
         }
     }
 }
