@@ -546,8 +546,12 @@ fn duplicate_ids_are_refused() {
         let error = decoder.push(&attr, &[30, 20]).unwrap_err();
         assert_eq!(error, DecoderError::DuplicateId { id: 20, first: 1, second: 2 });
         assert_eq!(decoder.push(&attr, &[30, 30]), Ok(2), "twice the same event's");
-        let record = Bytes::new(order).u64(30).sample();
-        assert_eq!(decoder.decode(&record).unwrap().event(), Some(2));
+        // Between and before those that are there.
+        assert_eq!(decoder.push(&attr, &[15, 5, 25]), Ok(3));
+        for (id, event) in [(5, 3), (15, 3), (25, 3), (30, 2)] {
+            let record = Bytes::new(order).u64(id).sample();
+            assert_eq!(decoder.decode(&record).unwrap().event(), Some(event));
+        }
     }
 }
 
@@ -1076,6 +1080,16 @@ fn markers_in_call_chains() {
             Context(CallchainContext::MAX),
         ]));
         assert!(chain.ips().eq([(CallchainContext::KERNEL, 1), (CallchainContext::USER, -4096_i64 as u64)]));
+        assert_eq!(chain.deferred_cookie(), None);
+    }
+    // A cookie is no address, and no marker either.
+    for cookie in [7, u64::MAX] {
+        let words = [CallchainContext::KERNEL.0, 1, CallchainContext::USER_DEFERRED.0, cookie];
+        let chain = Callchain::from(&words[..]);
+        assert!(chain.ips().eq([(CallchainContext::KERNEL, 1)]));
+        assert_eq!(chain.deferred_cookie(), Some(cookie));
+        let chain = Callchain::from(&words[..3]);
+        assert_eq!((chain.ips().count(), chain.deferred_cookie()), (1, None));
     }
     for (ours, theirs) in [
         (CallchainContext::HV, sys::PERF_CONTEXT_HV),
@@ -1583,11 +1597,12 @@ fn every_test_of_the_table_exists() {
     let sources = [
         ("record_decode", include_str!("record_decode.rs")),
         ("record_roundtrip", include_str!("record_roundtrip.rs")),
+        ("record::user::tests", include_str!("../src/record/user/tests.rs")),
     ];
     for (row, tests) in covered() {
         assert_eq!(tests.len(), 2, "{row}");
         for test in tests.into_iter().filter(|test| *test != "-") {
-            let (file, name) = test.split_once("::").unwrap_or_else(|| panic!("{row}: {test}"));
+            let (file, name) = test.rsplit_once("::").unwrap_or_else(|| panic!("{row}: {test}"));
             let source = sources.iter().find(|(name, _)| *name == file).unwrap_or_else(|| panic!("{row}: {test}")).1;
             let definition = format!("fn {name}(");
             let before = source.find(&definition).map(|at| source[..at].trim_end());

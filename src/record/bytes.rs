@@ -211,7 +211,7 @@ pub enum EncodeError {
         at: usize,
     },
     /// A record's size is 16 bits wide.
-    #[error("the record would have {size} bytes; at most 65528 are possible")]
+    #[error("the record would have {size} bytes; at most 65535 are possible")]
     TooLarge {
         /// Bytes of the record, its header included.
         size: usize,

@@ -280,14 +280,18 @@ impl Decoder {
             }
         }
         let number = u32::try_from(event).map_err(|_| DecoderError::Ambiguous { event })?;
-        let mut all = self.ids.clone();
-        all.extend(ids.iter().map(|&id| (id, number)));
-        all.sort_unstable();
-        all.dedup();
-        if let Some([(id, first), (_, second)]) = all.array_windows().find(|[one, other]| one.0 == other.0) {
-            return Err(DecoderError::DuplicateId { id: *id, first: *first as usize, second: *second as usize });
+        let mut added: Vec<_> = ids.iter().map(|&id| (id, number)).collect();
+        added.sort_unstable();
+        added.dedup();
+        if let Some((id, first)) = added.iter().find_map(|(id, _)| Some((*id, self.by_id(*id)?))) {
+            return Err(DecoderError::DuplicateId { id, first, second: event });
         }
-        self.ids = all;
+        // Ids are given in ascending order, so that as a rule nothing has to move.
+        let moves = self.ids.last().zip(added.first()).is_some_and(|(last, first)| last > first);
+        self.ids.append(&mut added);
+        if moves {
+            self.ids.sort();
+        }
         (self.is_uniform, self.is_trailer_uniform, self.is_read_uniform) =
             (is_uniform, is_trailer_uniform, is_read_uniform);
         self.layouts.push(layout);
