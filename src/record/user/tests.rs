@@ -211,6 +211,8 @@ fn id_index() {
     reads(NONE, User::IdIndex(both), |b| (9..13).fold(first(b), Bytes::u64));
     // The second array is whole, or it does not count.
     reads(NONE, User::IdIndex(index), |b| (9..12).fold(first(b), Bytes::u64));
+    // Of no entries there are no guests, whatever follows.
+    reads(NONE, User::IdIndex(IdIndex { entries: Array::default(), guests: None }), |b| b.u64(0).u64(1));
     let uneven = IdIndex { guests: Some(Array::from(&guests[..1])), ..index };
     assert!(matches!(refused(&User::IdIndex(uneven), NONE), EncodeError::Shape { field: "machine_pid", .. }));
     for nr in [2, u64::MAX, u64::MAX / 32 + 2, 1 << 59] {
