@@ -1577,6 +1577,10 @@ fn what_a_newer_perf_adds_is_the_rest() {
         assert_eq!(rest(Bytes::new(order).u16(0).u16(1).u16(5).u16(0).u64(9), RecordType::CPU_MAP), 8);
         assert_eq!(rest(Bytes::new(order).u32(5).u32(0), RecordType::HEADER_TRACING_DATA), 0);
         assert_eq!(rest(Bytes::new(order).u32(5), RecordType::HEADER_TRACING_DATA), 0);
+        // Such records are as long as those of the version with the most counters.
+        let mut domain = Bytes::new(order);
+        let domain = domain.u64(1).u32(2).u16(15).u16(0).u8s(&[0; 45 * 4 + 4]);
+        assert_eq!(rest(domain, RecordType::SCHEDSTAT_DOMAIN), 0);
     }
 }
 

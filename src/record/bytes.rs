@@ -178,6 +178,15 @@ impl<'a, const N: usize> Field<'a> for [u8; N] {
     }
 }
 
+/// Shown in hexadecimal.
+pub(crate) struct Hex(pub(crate) u64);
+
+impl fmt::Debug for Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
 /// What cannot be written as a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -363,7 +372,7 @@ impl Eq for Words<'_> {}
 
 impl fmt::Debug for Words<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter().map(|word| format_args!("{word:#x}").to_string())).finish()
+        f.debug_list().entries(self.iter().map(Hex)).finish()
     }
 }
 
