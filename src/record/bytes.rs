@@ -325,7 +325,8 @@ impl<'a> Words<'a> {
         WordsIter { chunks: self.bytes.as_chunks().0.iter(), order: self.order }
     }
 
-    /// The words in place, if they are in this machine's byte order and aligned: always so for the records of a ring.
+    /// The words in place, if they are in this machine's byte order and aligned: so for the records of a ring, unless a piece
+    /// of a stack before them is no multiple of 8.
     #[inline]
     pub fn as_slice(&self) -> Option<&'a [u64]> {
         if self.order.is_native() { <[u64]>::ref_from_bytes(self.bytes).ok() } else { None }

@@ -123,7 +123,8 @@ bitflags::bitflags! {
         const HW_INDEX = 1 << 17;
         /// With the privilege level of each target.
         const PRIV_SAVE = 1 << 18;
-        /// With the counts of events between the branches.
+        /// With the counts of events between the branches. The kernel writes them in the samples of all events of a group if
+        /// one of them asks for them: what decodes such samples needs the bit in the attributes of all.
         const COUNTERS = 1 << 19;
         const _ = !0;
     }
