@@ -519,6 +519,13 @@ fn ids_that_tell_nothing_apart_are_refused() {
         assert!(decoder.layout(2).is_none());
         let record = Bytes::new(order).u64(0x1000).sample();
         assert_eq!(sample(&decoder, &record).ip(), Some(0x1000));
+        // Which branches there are does not change how they stand.
+        let mut decoder = Decoder::empty(order);
+        let of = |branch_sample_type| Attr { branch_sample_type, ..sampled(S::BRANCH_STACK) };
+        decoder.push(&of(BranchSampleType::USER | BranchSampleType::ANY), &[1]).unwrap();
+        assert_eq!(decoder.push(&of(BranchSampleType::USER | BranchSampleType::ANY_CALL), &[2]), Ok(1));
+        let error = decoder.push(&of(BranchSampleType::USER | BranchSampleType::HW_INDEX), &[3]).unwrap_err();
+        assert_eq!(error, DecoderError::Ambiguous { event: 2 });
         // An id at another place.
         let mut decoder = Decoder::empty(order);
         decoder.push(&sampled(S::IP | S::ID), &[1]).unwrap();
@@ -539,8 +546,12 @@ fn duplicate_ids_are_refused() {
         let error = decoder.push(&attr, &[30, 20]).unwrap_err();
         assert_eq!(error, DecoderError::DuplicateId { id: 20, first: 1, second: 2 });
         assert_eq!(decoder.push(&attr, &[30, 30]), Ok(2), "twice the same event's");
-        let record = Bytes::new(order).u64(30).sample();
-        assert_eq!(decoder.decode(&record).unwrap().event(), Some(2));
+        // Between and before those that are there.
+        assert_eq!(decoder.push(&attr, &[15, 5, 25]), Ok(3));
+        for (id, event) in [(5, 3), (15, 3), (25, 3), (30, 2)] {
+            let record = Bytes::new(order).u64(id).sample();
+            assert_eq!(decoder.decode(&record).unwrap().event(), Some(event));
+        }
     }
 }
 
@@ -582,6 +593,30 @@ fn read_records_of_events_with_other_read_formats() {
             let Body::Read(read) = decoded.body else { panic!("{decoded:?}") };
             assert!(read.values.iter().map(|counter| counter.value).eq(values.iter().copied()));
             assert!(decoded.rest().is_empty());
+        }
+    }
+}
+
+#[test]
+fn records_that_perf_makes_up_belong_to_no_event() {
+    use SampleType as S;
+    let of = |sample_type, read_format| Attr { read_format, flags: AttrFlags::SAMPLE_ID_ALL, ..sampled(sample_type) };
+    for order in ORDERS {
+        // A group and an event beside it, whose trailers are the same though what they read is not.
+        let mut uniform = Decoder::empty(order);
+        uniform.push(&of(S::IDENTIFIER | S::TID | S::READ, ReadFormat::GROUP), &[1]).unwrap();
+        uniform.push(&of(S::IDENTIFIER | S::TID, ReadFormat::ID), &[2]).unwrap();
+        let mut other = Decoder::empty(order);
+        other.push(&of(S::IDENTIFIER | S::TID, ReadFormat::empty()), &[1]).unwrap();
+        other.push(&of(S::IDENTIFIER | S::TID | S::TIME, ReadFormat::empty()), &[2]).unwrap();
+        for decoder in [uniform, other] {
+            let record = Bytes::new(order).u32(7).u32(8).u8s(b"init\0\0\0\0").u64s(&[0, 0]).record(RecordType::COMM, 0);
+            let decoded = decoder.decode(&record).unwrap();
+            assert_eq!(decoded.body, Body::Comm(Comm { pid: 7, tid: 8, comm: "init".into() }));
+            let (zeros, id) = (Tid { pid: 0, tid: 0 }, decoded.sample_id());
+            assert_eq!((id.tid, id.identifier, id.time), (Some(zeros), Some(0), None));
+            assert_eq!((decoded.event(), decoded.time(), decoded.rest()), (None, None, &[][..]));
+            assert_eq!(decoder.time(&record), None);
         }
     }
 }
@@ -1045,6 +1080,16 @@ fn markers_in_call_chains() {
             Context(CallchainContext::MAX),
         ]));
         assert!(chain.ips().eq([(CallchainContext::KERNEL, 1), (CallchainContext::USER, -4096_i64 as u64)]));
+        assert_eq!(chain.deferred_cookie(), None);
+    }
+    // A cookie is no address, and no marker either.
+    for cookie in [7, u64::MAX] {
+        let words = [CallchainContext::KERNEL.0, 1, CallchainContext::USER_DEFERRED.0, cookie];
+        let chain = Callchain::from(&words[..]);
+        assert!(chain.ips().eq([(CallchainContext::KERNEL, 1)]));
+        assert_eq!(chain.deferred_cookie(), Some(cookie));
+        let chain = Callchain::from(&words[..3]);
+        assert_eq!((chain.ips().count(), chain.deferred_cookie()), (1, None));
     }
     for (ours, theirs) in [
         (CallchainContext::HV, sys::PERF_CONTEXT_HV),
@@ -1541,6 +1586,26 @@ fn user_types_have_no_trailer() {
     }
 }
 
+#[test]
+fn what_a_newer_perf_adds_is_the_rest() {
+    for order in ORDERS {
+        let decoder = decoder(&with_trailer(), order);
+        let rest = |to: &Bytes, type_| decoder.decode(&to.record(type_, 0)).unwrap().rest().len();
+        assert_eq!(rest(Bytes::new(order).u64s(&[1, 2]), RecordType::STAT_ROUND), 0);
+        assert_eq!(rest(Bytes::new(order).u64s(&[1, 2, 3]), RecordType::STAT_ROUND), 8);
+        assert_eq!(rest(Bytes::new(order).u64s(&[7]), RecordType::FINISHED_ROUND), 8);
+        // What fills up a record is nothing new: the number of a CPU, and the size of the formats of tracepoints.
+        assert_eq!(rest(Bytes::new(order).u16(0).u16(1).u16(5).u16(0), RecordType::CPU_MAP), 0);
+        assert_eq!(rest(Bytes::new(order).u16(0).u16(1).u16(5).u16(0).u64(9), RecordType::CPU_MAP), 8);
+        assert_eq!(rest(Bytes::new(order).u32(5).u32(0), RecordType::HEADER_TRACING_DATA), 0);
+        assert_eq!(rest(Bytes::new(order).u32(5), RecordType::HEADER_TRACING_DATA), 0);
+        // Such records are as long as those of the version with the most counters.
+        let mut domain = Bytes::new(order);
+        let domain = domain.u64(1).u32(2).u16(15).u16(0).u8s(&[0; 45 * 4 + 4]);
+        assert_eq!(rest(domain, RecordType::SCHEDSTAT_DOMAIN), 0);
+    }
+}
+
 /// The rows of the table in the documentation: a name, and the tests that cover it.
 fn covered() -> Vec<(&'static str, Vec<&'static str>)> {
     include_str!("../src/record/coverage.md")
@@ -1558,11 +1623,12 @@ fn every_test_of_the_table_exists() {
     let sources = [
         ("record_decode", include_str!("record_decode.rs")),
         ("record_roundtrip", include_str!("record_roundtrip.rs")),
+        ("record::user::tests", include_str!("../src/record/user/tests.rs")),
     ];
     for (row, tests) in covered() {
         assert_eq!(tests.len(), 2, "{row}");
         for test in tests.into_iter().filter(|test| *test != "-") {
-            let (file, name) = test.split_once("::").unwrap_or_else(|| panic!("{row}: {test}"));
+            let (file, name) = test.rsplit_once("::").unwrap_or_else(|| panic!("{row}: {test}"));
             let source = sources.iter().find(|(name, _)| *name == file).unwrap_or_else(|| panic!("{row}: {test}")).1;
             let definition = format!("fn {name}(");
             let before = source.find(&definition).map(|at| source[..at].trim_end());

@@ -482,6 +482,29 @@ fn text_with_a_nul_is_refused() {
     }
 }
 
+/// `perf` fills compressed records up to the last byte that a header can say.
+#[test]
+fn compressed_records_may_be_larger_than_any_of_the_kernel() {
+    use perfring::record::{User, user::Compressed};
+    let bytes = vec![7; 65_528];
+    let encode = |len: usize, out: &mut Vec<u8>| {
+        let body = Body::User(User::Compressed(Compressed { data: &bytes[..len] }));
+        Encoder::new(&Attr::default(), ByteOrder::NATIVE).unwrap().encode(
+            Misc::empty(),
+            &body,
+            &SampleId::default(),
+            out,
+        )
+    };
+    let mut out = Vec::new();
+    assert_eq!(encode(65_527, &mut out).unwrap().size, u16::MAX);
+    let decoder = decoder(&Attr::default(), ByteOrder::NATIVE);
+    let Body::User(User::Compressed(piece)) = decoder.decode(&out).unwrap().body else { panic!() };
+    assert_eq!(piece.data.len(), 65_527);
+    assert_eq!(encode(65_528, &mut out).unwrap_err(), EncodeError::TooLarge { size: 65_536 });
+    assert_eq!(out.len(), 65_535);
+}
+
 #[test]
 fn records_that_are_too_large_are_refused() {
     let attr = sampled(SampleType::RAW);
@@ -497,7 +520,7 @@ fn records_that_are_too_large_are_refused() {
     assert_eq!(sample.raw(), Some(&bytes[..65_516]));
     assert_eq!(refused_sample(&attr, raw(65_517)), EncodeError::TooLarge { size: 65_536 });
     let error = refused_sample(&attr, raw(70_000));
-    assert_eq!(error.to_string(), "the record would have 70016 bytes; at most 65528 are possible");
+    assert_eq!(error.to_string(), "the record would have 70016 bytes; at most 65535 are possible");
     for (old, new) in [(65_536, 0), (0, 65_536), (40_000, 40_000)] {
         let poke = TextPoke { addr: 1, old: &bytes[..old], new: &bytes[..new] };
         let error = refused_body(&Attr::default(), Body::TextPoke(poke), SampleId::default());

@@ -1,7 +1,7 @@
 //! Branch stacks.
 
 use crate::record::attr::{big_endian_fields, to_big_endian_fields};
-use crate::record::bytes::{Words, Writer};
+use crate::record::bytes::{Hex, Words, Writer};
 use crate::record::{BranchSampleType, ByteOrder, EncodeError};
 use std::fmt;
 
@@ -26,7 +26,7 @@ pub struct BranchEntries<'a>(pub(crate) Words<'a>);
 pub(crate) const ENTRY: usize = 3;
 
 /// A branch that was taken (`struct perf_branch_entry`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct BranchEntry {
     /// The address of the branch.
     pub from: u64,
@@ -34,6 +34,16 @@ pub struct BranchEntry {
     pub to: u64,
     /// What else is known of it.
     pub flags: BranchFlags,
+}
+
+impl fmt::Debug for BranchEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BranchEntry")
+            .field("from", &Hex(self.from))
+            .field("to", &Hex(self.to))
+            .field("flags", &self.flags)
+            .finish()
+    }
 }
 
 /// The third word of a [`BranchEntry`], its fields where little-endian machines have them.

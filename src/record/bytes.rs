@@ -128,6 +128,11 @@ impl<'a> Cursor<'a> {
         Ok(taken)
     }
 
+    /// Steps over what is left up to the next multiple of 8: it fills up the field before.
+    pub(crate) fn align(&mut self) {
+        self.at += (self.at.next_multiple_of(8) - self.at).min(self.rest().len());
+    }
+
     /// `count` words.
     pub(crate) fn words(&mut self, count: u64, field: &'static str) -> Result<Words<'a>, Defect> {
         let order = self.order;
@@ -173,6 +178,15 @@ impl<'a, const N: usize> Field<'a> for [u8; N] {
     }
 }
 
+/// Shown in hexadecimal.
+pub(crate) struct Hex(pub(crate) u64);
+
+impl fmt::Debug for Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
 /// What cannot be written as a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -206,7 +220,7 @@ pub enum EncodeError {
         at: usize,
     },
     /// A record's size is 16 bits wide.
-    #[error("the record would have {size} bytes; at most 65528 are possible")]
+    #[error("the record would have {size} bytes; at most 65535 are possible")]
     TooLarge {
         /// Bytes of the record, its header included.
         size: usize,
@@ -311,7 +325,8 @@ impl<'a> Words<'a> {
         WordsIter { chunks: self.bytes.as_chunks().0.iter(), order: self.order }
     }
 
-    /// The words in place, if they are in this machine's byte order and aligned: always so for the records of a ring.
+    /// The words in place, if they are in this machine's byte order and aligned: so for the records of a ring, unless a piece
+    /// of a stack before them is no multiple of 8.
     #[inline]
     pub fn as_slice(&self) -> Option<&'a [u64]> {
         if self.order.is_native() { <[u64]>::ref_from_bytes(self.bytes).ok() } else { None }
@@ -358,7 +373,7 @@ impl Eq for Words<'_> {}
 
 impl fmt::Debug for Words<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter().map(|word| format_args!("{word:#x}").to_string())).finish()
+        f.debug_list().entries(self.iter().map(Hex)).finish()
     }
 }
 

@@ -34,13 +34,22 @@ impl<'a> Callchain<'a> {
         self.0.is_empty()
     }
 
-    /// Addresses and markers, told apart.
+    /// Addresses and markers, told apart by each word alone: a [cookie](Self::deferred_cookie) is an address here.
     #[inline]
     pub fn entries(&self) -> impl ExactSizeIterator<Item = CallchainEntry> + use<'a> {
         self.0.iter().map(CallchainEntry::from)
     }
 
-    /// The addresses, each with the marker before it: [`CallchainContext::NONE`] where there was none yet.
+    /// What names the [`CallchainDeferred`](crate::record::CallchainDeferred) record that will hold the user part, if it was
+    /// deferred: the word behind [`CallchainContext::USER_DEFERRED`].
+    pub fn deferred_cookie(&self) -> Option<u64> {
+        let mut words = self.0.iter();
+        words.find(|word| *word == CallchainContext::USER_DEFERRED.0)?;
+        words.next()
+    }
+
+    /// The addresses, each with the marker before it: [`CallchainContext::NONE`] where there was none yet. A
+    /// [cookie](Self::deferred_cookie) is no address.
     #[inline]
     pub fn ips(&self) -> Ips<'a> {
         Ips { words: self.0.iter(), context: CallchainContext::NONE }
@@ -79,7 +88,13 @@ impl Iterator for Ips<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             match CallchainEntry::from(self.words.next()?) {
-                CallchainEntry::Context(context) => self.context = context,
+                CallchainEntry::Context(context) => {
+                    self.context = context;
+                    if context == CallchainContext::USER_DEFERRED {
+                        // A cookie may be any word, also one that would be a marker.
+                        self.words.next();
+                    }
+                }
                 CallchainEntry::Ip(ip) => return Some((self.context, ip)),
             }
         }

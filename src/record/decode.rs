@@ -162,7 +162,8 @@ impl<'a> Decoded<'a> {
         self.decoder.event_of(self.header, self.record)
     }
 
-    /// Bytes between the last field that is known and the trailer: fields of a newer kernel. Empty otherwise.
+    /// Bytes between the last field that is known and the trailer: fields of a newer kernel, or of a newer `perf`. Empty
+    /// otherwise.
     pub fn rest(&self) -> &'a [u8] {
         match &self.body {
             Body::Sample(sample) => sample.rest(),
@@ -200,8 +201,10 @@ pub struct Decoder {
     ids: Vec<(u64, u32)>,
     /// Whether the layout of a record is known without its id.
     is_uniform: bool,
-    /// Whether that of a trailer, and of what `READ` holds, is.
+    /// Whether that of a trailer is.
     is_trailer_uniform: bool,
+    /// Whether that of what `READ` holds is.
+    is_read_uniform: bool,
 }
 
 /// Why an event cannot be decoded beside the others.
@@ -244,7 +247,14 @@ impl Decoder {
 
     /// Knows no event yet: [`push`](Self::push) adds them.
     pub fn empty(order: ByteOrder) -> Self {
-        Self { order, layouts: Vec::new(), ids: Vec::new(), is_uniform: true, is_trailer_uniform: true }
+        Self {
+            order,
+            layouts: Vec::new(),
+            ids: Vec::new(),
+            is_uniform: true,
+            is_trailer_uniform: true,
+            is_read_uniform: true,
+        }
     }
 
     /// Adds an event with its ids, and gives its number. The ids are those of `Event::id` of the module `kernel`, or of
@@ -257,26 +267,33 @@ impl Decoder {
         let layout = SampleLayout::new(attr, self.order)?;
         let event = self.layouts.len();
         let (mut is_uniform, mut is_trailer_uniform) = (self.is_uniform, self.is_trailer_uniform);
+        let mut is_read_uniform = self.is_read_uniform;
         if let Some(first) = self.layouts.first() {
-            is_trailer_uniform &= (first.trailer, first.trailer_len, first.read_format)
-                == (layout.trailer, layout.trailer_len, layout.read_format);
+            is_trailer_uniform &= (first.trailer, first.trailer_len) == (layout.trailer, layout.trailer_len);
+            is_read_uniform &= first.read_format == layout.read_format;
             is_uniform &= *first == layout;
             let same_sample_id = layout.id_in_sample().is_some() && first.id_in_sample() == layout.id_in_sample();
             let same_trailer_id = layout.id_before_end().is_some() && first.id_before_end() == layout.id_before_end();
-            let is_told_apart = same_sample_id && (is_trailer_uniform || same_trailer_id);
+            let is_told_apart = same_sample_id && (is_trailer_uniform && is_read_uniform || same_trailer_id);
             if !is_uniform && !is_told_apart {
                 return Err(DecoderError::Ambiguous { event });
             }
         }
         let number = u32::try_from(event).map_err(|_| DecoderError::Ambiguous { event })?;
-        let mut all = self.ids.clone();
-        all.extend(ids.iter().map(|&id| (id, number)));
-        all.sort_unstable();
-        all.dedup();
-        if let Some([(id, first), (_, second)]) = all.array_windows().find(|[one, other]| one.0 == other.0) {
-            return Err(DecoderError::DuplicateId { id: *id, first: *first as usize, second: *second as usize });
+        let mut added: Vec<_> = ids.iter().map(|&id| (id, number)).collect();
+        added.sort_unstable();
+        added.dedup();
+        if let Some((id, first)) = added.iter().find_map(|(id, _)| Some((*id, self.by_id(*id)?))) {
+            return Err(DecoderError::DuplicateId { id, first, second: event });
         }
-        (self.ids, self.is_uniform, self.is_trailer_uniform) = (all, is_uniform, is_trailer_uniform);
+        // Ids are given in ascending order, so that as a rule nothing has to move.
+        let moves = self.ids.last().zip(added.first()).is_some_and(|(last, first)| last > first);
+        self.ids.append(&mut added);
+        if moves {
+            self.ids.sort();
+        }
+        (self.is_uniform, self.is_trailer_uniform, self.is_read_uniform) =
+            (is_uniform, is_trailer_uniform, is_read_uniform);
         self.layouts.push(layout);
         Ok(event)
     }
@@ -391,10 +408,16 @@ impl Decoder {
     }
 
     fn layout_of_trailer(&self, header: Header, record: &[u8]) -> Result<Option<&SampleLayout>, DecodeError> {
-        if self.is_trailer_uniform {
+        let is_read = header.type_ == RecordType::READ;
+        if self.is_trailer_uniform && (self.is_read_uniform || !is_read) {
             return Ok(self.layouts.first());
         }
-        self.layout_by_id(header, record).map(Some)
+        match self.layout_by_id(header, record) {
+            // The kernel gives no event this id. `perf` fills the trailers of the records that it makes up for what was there
+            // before with zeros, and makes them as long as those of its first event.
+            Err(DecodeError { kind: DefectKind::UnknownId { id: 0 }, .. }) if !is_read => Ok(self.layouts.first()),
+            layout => layout.map(Some),
+        }
     }
 
     fn decode_other<'a>(&'a self, header: Header, record: &'a [u8], body: &'a [u8]) -> Result<Other<'a>, DecodeError> {
@@ -421,7 +444,6 @@ impl Decoder {
         let format = layout.map_or_else(Default::default, |layout| layout.read_format);
         match Body::get(header, &mut from, format) {
             Ok(Body::Unknown(_)) => Ok(decoded(Body::Unknown(body), trailer, &[])),
-            Ok(body @ Body::User(_)) => Ok(decoded(body, trailer, &[])),
             Ok(body) => Ok(decoded(body, trailer, from.rest())),
             Err(defect) => Err(Self::locate(header, defect)),
         }
@@ -462,7 +484,7 @@ impl<'a> Body<'a> {
             RecordType::TEXT_POKE => Self::TextPoke(field(from)?),
             RecordType::AUX_OUTPUT_HW_ID => Self::AuxOutputHwId(field(from)?),
             RecordType::CALLCHAIN_DEFERRED => Self::CallchainDeferred(field(from)?),
-            _ => match user::get_user(header.type_, header.misc, *from) {
+            _ => match user::get_user(header.type_, header.misc, from) {
                 Some(user) => Self::User(user?),
                 None => Self::Unknown(from.rest()),
             },

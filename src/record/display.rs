@@ -6,8 +6,7 @@ use std::fmt::{self, Debug, Display};
 /// ` name value`, with addresses in hexadecimal.
 pub(crate) fn show(f: &mut fmt::Formatter<'_>, name: &str, value: &dyn Debug) -> fmt::Result {
     match name {
-        "addr" | "len" | "pgoff" | "ip" | "phys_addr" | "prot" | "flags" | "aux_offset" | "aux_size" | "cookie"
-        | "transaction" => {
+        "addr" | "len" | "pgoff" | "ip" | "phys_addr" | "prot" | "flags" | "aux_offset" | "aux_size" | "cookie" => {
             let value = format!("{value:x?}");
             // Named flags say it themselves.
             let prefix = if value.bytes().all(|byte| byte.is_ascii_hexdigit()) { "0x" } else { "" };
@@ -108,8 +107,14 @@ impl Display for Sample<'_> {
         if let Some(raw) = fields.raw {
             write!(f, " raw {} bytes", raw.len())?;
         }
-        show_all!(branch_stack regs_user stack_user weight data_src transaction regs_intr phys_addr cgroup);
-        show_all!(data_page_size code_page_size);
+        show_all!(branch_stack regs_user stack_user weight);
+        if let Some(data_src) = fields.data_src {
+            write!(f, " data_src ({data_src})")?;
+        }
+        if let Some(transaction) = fields.transaction {
+            write!(f, " transaction ({transaction})")?;
+        }
+        show_all!(regs_intr phys_addr cgroup data_page_size code_page_size);
         match fields.aux {
             Some(aux) => write!(f, " aux {} bytes", aux.len()),
             None => Ok(()),
@@ -169,7 +174,45 @@ impl Display for Decoded<'_> {
 
 #[cfg(test)]
 mod tests {
-    use crate::record::{Attr, AttrFlags, Body, ByteOrder, Comm, Decoder, Encoder, Misc, SampleId, SampleType};
+    use crate::record::{
+        Attr, AttrFlags, Body, BranchEntries, BranchSampleType, BranchStack, ByteOrder, Comm, DataSrc, Decoder,
+        Encoder, MemOp, Misc, Regs, RegsAbi, SampleFields, SampleId, SampleType, Transaction, Words,
+    };
+
+    #[test]
+    fn addresses_are_hexadecimal_and_flags_have_names() {
+        let attr = Attr {
+            sample_type: SampleType::BRANCH_STACK
+                | SampleType::REGS_USER
+                | SampleType::DATA_SRC
+                | SampleType::TRANSACTION,
+            branch_sample_type: BranchSampleType::COUNTERS,
+            sample_regs_user: 1 << 8,
+            ..Attr::default()
+        };
+        let fields = SampleFields {
+            branch_stack: Some(BranchStack {
+                hw_idx: None,
+                entries: BranchEntries::from_words(&[0x1000, 0x2000, 0]),
+                counters: Some(Words::from(&[0x30])),
+            }),
+            regs_user: Regs::new(RegsAbi::Abi64, 1 << 8, Words::from(&[0x4000])),
+            data_src: Some(DataSrc(0).with_mem_op(MemOp::LOAD)),
+            transaction: Some(Transaction(2)),
+            ..SampleFields::default()
+        };
+        let mut record = Vec::new();
+        Encoder::new(&attr, ByteOrder::NATIVE).unwrap().sample(Misc::empty(), &fields, &mut record).unwrap();
+        let text = Decoder::new(&attr).unwrap().decode(&record).unwrap().to_string();
+        for part in [
+            "BranchEntry { from: 0x1000, to: 0x2000, ",
+            "counters: Some([0x30])",
+            " regs_user Regs { abi: Abi64, values: {8: 0x4000} }",
+            " data_src (op LOAD) transaction (TRANSACTION)",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
 
     #[test]
     fn a_record_is_one_line_whatever_its_text() {

@@ -81,7 +81,7 @@ impl Encoder {
 
     /// Writes a record behind what `out` holds, and gives its header. `id` becomes the trailer, with a value for exactly the
     /// fields that the attribute has; of a sample it is ignored, since the sample holds its own. The bit
-    /// [`Misc::MMAP_BUILD_ID`] is that of the body.
+    /// [`Misc::MMAP_BUILD_ID`] is that of the body. The records of `perf` have no trailer, and `id` is ignored, too.
     ///
     /// # Errors
     ///
@@ -133,8 +133,8 @@ impl Encoder {
         let mut to = Writer::new(out, order);
         to.bytes(&Header { type_, misc, size: 0 }.to_bytes(order));
         let written = put(&mut to).and_then(|()| match u16::try_from(to.len()) {
-            Ok(size) if size <= MAX_SIZE => Ok(size),
-            _ => Err(EncodeError::TooLarge { size: to.len() }),
+            Ok(size) => Ok(size),
+            Err(_) => Err(EncodeError::TooLarge { size: to.len() }),
         });
         match written {
             Ok(size) => {
@@ -148,9 +148,6 @@ impl Encoder {
         }
     }
 }
-
-/// The greatest multiple of 8 that the header can say.
-const MAX_SIZE: u16 = 65528;
 
 impl SampleId {
     fn put(&self, to: &mut Writer<'_>, layout: &SampleLayout) -> Result<(), EncodeError> {

@@ -22,13 +22,13 @@ bitflags::bitflags! {
         const READ = 1 << 4;
         /// The call chain.
         const CALLCHAIN = 1 << 5;
-        /// The id of the group leader's event.
+        /// The id of the event, of the parent's where it was inherited.
         const ID = 1 << 6;
         /// The CPU.
         const CPU = 1 << 7;
         /// The period that was in force.
         const PERIOD = 1 << 8;
-        /// The id of the event itself.
+        /// The id of the very event, inherited or not.
         const STREAM_ID = 1 << 9;
         /// Raw data: the fields of a tracepoint, or a BPF program's payload.
         const RAW = 1 << 10;
@@ -123,7 +123,8 @@ bitflags::bitflags! {
         const HW_INDEX = 1 << 17;
         /// With the privilege level of each target.
         const PRIV_SAVE = 1 << 18;
-        /// With the counts of events between the branches.
+        /// With the counts of events between the branches. The kernel writes them in the samples of all events of a group if
+        /// one of them asks for them: what decodes such samples needs the bit in the attributes of all.
         const COUNTERS = 1 << 19;
         const _ = !0;
     }

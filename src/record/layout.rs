@@ -17,6 +17,7 @@ use thiserror::Error;
 pub struct SampleLayout {
     pub(crate) sample_type: SampleType,
     pub(crate) read_format: ReadFormat,
+    /// Of its bits those that decide what a branch stack holds.
     pub(crate) branch_sample_type: BranchSampleType,
     pub(crate) regs_user: u64,
     pub(crate) regs_intr: u64,
@@ -105,8 +106,9 @@ pub enum LayoutError {
 }
 
 impl SampleLayout {
-    /// The layout of an event's records. Fields of `sample_type` that are not known stand behind those that are, as the uapi
-    /// promises: they are left in [`Sample::rest`](crate::record::Sample::rest).
+    /// The layout of an event's records. Fields of `sample_type` that are not known are taken to stand behind those that are:
+    /// they are left in [`Sample::rest`](crate::record::Sample::rest). The uapi does not promise that, and so far the kernel has
+    /// put new fields before `AUX`; samples with both may not be read rightly.
     ///
     /// # Errors
     ///
@@ -164,7 +166,7 @@ impl SampleLayout {
             sample_type,
             read_format: attr.read_format,
             branch_sample_type: match sample_type.contains(S::BRANCH_STACK) {
-                true => attr.branch_sample_type,
+                true => attr.branch_sample_type.intersection(BranchSampleType::HW_INDEX | BranchSampleType::COUNTERS),
                 false => BranchSampleType::empty(),
             },
             regs_user: has(S::REGS_USER, attr.sample_regs_user),

@@ -1,6 +1,6 @@
 //! Registers and pieces of stacks.
 
-use crate::record::bytes::Words;
+use crate::record::bytes::{Hex, Words};
 use std::fmt;
 
 /// Registers at the time of a sample.
@@ -100,7 +100,7 @@ struct DebugValues<'a>(&'a Regs<'a>);
 
 impl fmt::Debug for DebugValues<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.0.iter().map(|(bit, value)| (bit, format!("{value:#x}")))).finish()
+        f.debug_map().entries(self.0.iter().map(|(bit, value)| (bit, Hex(value)))).finish()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Samples.
 
 use crate::record::branch::ENTRY;
-use crate::record::bytes::{Writer, int_at};
+use crate::record::bytes::{Hex, Writer, int_at};
 use crate::record::{
     BranchEntries, BranchSampleType, BranchStack, ByteOrder, Callchain, DataSrc, Defect, DefectKind, EncodeError,
     ReadValues, Regs, RegsAbi, SampleLayout, SampleType, StackUser, Transaction, Words,
@@ -650,12 +650,6 @@ pub struct SampleFields<'a> {
 /// Shows the fields that are there.
 impl fmt::Debug for SampleFields<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        struct Hex(u64);
-        impl fmt::Debug for Hex {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:#x}", self.0)
-            }
-        }
         let mut out = f.debug_struct("Sample");
         macro_rules! show {
             ($($field:ident $(as $how:ident)?),+) => {

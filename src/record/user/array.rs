@@ -23,7 +23,7 @@ pub(crate) mod sealed {
 /// Entries of one size in a record, which may stand at any address and in either byte order; or, to be written, in a slice.
 ///
 /// ```
-/// use perfring::record::{Array, StatConfigEntry};
+/// use perfring::record::user::{Array, StatConfigEntry};
 /// let entries = [StatConfigEntry { tag: 1, val: 1000 }, StatConfigEntry { tag: 2, val: 1 }];
 /// let array = Array::from(&entries);
 /// assert_eq!(array.get(1), Some(entries[1]));

@@ -8,7 +8,7 @@ use std::fmt;
 /// What decodes a trace (`PERF_AUXTRACE_*`).
 ///
 /// ```
-/// use perfring::record::AuxtraceType;
+/// use perfring::record::user::AuxtraceType;
 /// assert_eq!(AuxtraceType::INTEL_PT.to_string(), "INTEL_PT");
 /// assert_eq!(AuxtraceType(99).to_string(), "99");
 /// ```

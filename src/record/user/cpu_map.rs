@@ -7,7 +7,7 @@ use crate::record::{Defect, DefectKind, EncodeError};
 /// `CPU_MAP`: a set of CPUs, in one of several forms. [`CpuMap::cpus`] hides which.
 ///
 /// ```
-/// use perfring::record::{Array, CpuMap};
+/// use perfring::record::user::{Array, CpuMap};
 /// let map = CpuMap::Mask32(Array::from(&[0b101, 1]));
 /// assert_eq!(map.cpus().collect::<Vec<_>>(), [0, 2, 32]);
 /// assert!(!map.any_cpu());

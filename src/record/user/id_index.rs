@@ -45,7 +45,8 @@ impl<'a> Field<'a> for IdIndex<'a> {
         let nr = from.int("nr")?;
         let entries = Array::take(from, nr, "entries")?;
         // Of records that end within the second array, perf reads the first alone.
-        let guests = if from.rest().is_empty() { None } else { Array::take(from, nr, "machine_pid").ok() };
+        let there = nr != 0 && !from.rest().is_empty();
+        let guests = if there { Array::take(from, nr, "machine_pid").ok() } else { None };
         Ok(Self { entries, guests })
     }
 

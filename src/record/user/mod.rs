@@ -126,37 +126,40 @@ impl User<'_> {
     }
 }
 
-/// Reads the body of a record; none if `type_` is not one of `perf`'s, or not known.
-pub(crate) fn get_user<'a>(type_: RecordType, misc: Misc, body: Cursor<'a>) -> Option<Result<User<'a>, Defect>> {
-    fn get<'a, T: Field<'a>>(mut body: Cursor<'a>) -> Result<T, Defect> {
-        T::get(&mut body, "")
+/// Reads the body of a record, and steps over what fills up its last field; none if `type_` is not one of `perf`'s, or not
+/// known.
+pub(crate) fn get_user<'a>(type_: RecordType, misc: Misc, from: &mut Cursor<'a>) -> Option<Result<User<'a>, Defect>> {
+    fn get<'a, T: Field<'a>>(from: &mut Cursor<'a>) -> Result<T, Defect> {
+        T::get(from, "")
     }
-    Some(match type_ {
-        RecordType::HEADER_ATTR => get(body).map(User::HeaderAttr),
-        RecordType::HEADER_EVENT_TYPE => get(body).map(User::HeaderEventType),
-        RecordType::HEADER_TRACING_DATA => get(body).map(User::HeaderTracingData),
-        RecordType::HEADER_BUILD_ID => HeaderBuildId::get(&mut { body }, misc).map(User::HeaderBuildId),
+    let user = match type_ {
+        RecordType::HEADER_ATTR => get(from).map(User::HeaderAttr),
+        RecordType::HEADER_EVENT_TYPE => get(from).map(User::HeaderEventType),
+        RecordType::HEADER_TRACING_DATA => get(from).map(User::HeaderTracingData),
+        RecordType::HEADER_BUILD_ID => HeaderBuildId::get(from, misc).map(User::HeaderBuildId),
         RecordType::FINISHED_ROUND => Ok(User::FinishedRound),
-        RecordType::ID_INDEX => get(body).map(User::IdIndex),
-        RecordType::AUXTRACE_INFO => get(body).map(User::AuxtraceInfo),
-        RecordType::AUXTRACE => get(body).map(User::Auxtrace),
-        RecordType::AUXTRACE_ERROR => get(body).map(User::AuxtraceError),
-        RecordType::THREAD_MAP => get(body).map(User::ThreadMap),
-        RecordType::CPU_MAP => get(body).map(User::CpuMap),
-        RecordType::STAT_CONFIG => get(body).map(User::StatConfig),
-        RecordType::STAT => get(body).map(User::Stat),
-        RecordType::STAT_ROUND => get(body).map(User::StatRound),
-        RecordType::EVENT_UPDATE => get(body).map(User::EventUpdate),
-        RecordType::TIME_CONV => get(body).map(User::TimeConv),
-        RecordType::HEADER_FEATURE => get(body).map(User::HeaderFeature),
-        RecordType::COMPRESSED => get(body).map(User::Compressed),
+        RecordType::ID_INDEX => get(from).map(User::IdIndex),
+        RecordType::AUXTRACE_INFO => get(from).map(User::AuxtraceInfo),
+        RecordType::AUXTRACE => get(from).map(User::Auxtrace),
+        RecordType::AUXTRACE_ERROR => get(from).map(User::AuxtraceError),
+        RecordType::THREAD_MAP => get(from).map(User::ThreadMap),
+        RecordType::CPU_MAP => get(from).map(User::CpuMap),
+        RecordType::STAT_CONFIG => get(from).map(User::StatConfig),
+        RecordType::STAT => get(from).map(User::Stat),
+        RecordType::STAT_ROUND => get(from).map(User::StatRound),
+        RecordType::EVENT_UPDATE => get(from).map(User::EventUpdate),
+        RecordType::TIME_CONV => get(from).map(User::TimeConv),
+        RecordType::HEADER_FEATURE => get(from).map(User::HeaderFeature),
+        RecordType::COMPRESSED => get(from).map(User::Compressed),
         RecordType::FINISHED_INIT => Ok(User::FinishedInit),
-        RecordType::COMPRESSED2 => get(body).map(User::Compressed2),
-        RecordType::BPF_METADATA => get(body).map(User::BpfMetadata),
-        RecordType::SCHEDSTAT_CPU => get(body).map(User::SchedstatCpu),
-        RecordType::SCHEDSTAT_DOMAIN => get(body).map(User::SchedstatDomain),
+        RecordType::COMPRESSED2 => get(from).map(User::Compressed2),
+        RecordType::BPF_METADATA => get(from).map(User::BpfMetadata),
+        RecordType::SCHEDSTAT_CPU => get(from).map(User::SchedstatCpu),
+        RecordType::SCHEDSTAT_DOMAIN => get(from).map(User::SchedstatDomain),
         _ => return None,
-    })
+    };
+    from.align();
+    Some(user)
 }
 
 /// Writes the body of a record. Those of `HEADER_FEATURE` and `COMPRESSED` need not be a multiple of 8 bytes long and must not

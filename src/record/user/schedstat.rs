@@ -125,8 +125,12 @@ impl<'a> Field<'a> for SchedstatDomain<'a> {
         let version = from.int("version")?;
         let domain = from.int("domain")?;
         let counters = match Self::names(version) {
-            // Records are as long as the longest version; what lies behind means nothing.
-            Some(names) => Array::take(from, names.len() as u64, "counters")?,
+            Some(names) => {
+                let counters = Array::take(from, names.len() as u64, "counters")?;
+                // Records are as long as the longest version; what lies behind means nothing.
+                from.take(from.rest().len() as u64, "counters")?;
+                counters
+            }
             None => Array::take_rest(from, "counters")?,
         };
         Ok(Self { timestamp, cpu, version, domain, counters })

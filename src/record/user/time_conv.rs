@@ -7,7 +7,7 @@ use crate::record::{Defect, EncodeError};
 /// of a ring.
 ///
 /// ```
-/// use perfring::record::TimeConv;
+/// use perfring::record::user::TimeConv;
 /// let conv = TimeConv { time_shift: 1, time_mult: 3, time_zero: 100, short: None };
 /// assert_eq!(conv.time(20), Some(130));
 /// ```
