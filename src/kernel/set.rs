@@ -768,6 +768,8 @@ mod tests {
         while !set.is_ready() {
             std::thread::spawn(|| std::hint::black_box(vec![1_u8; 1 << 20])).join().unwrap();
         }
+        // A CPU that is really gone writes nothing more.
+        set.disable().unwrap();
         online.lock().unwrap().clear();
         set.rescan().unwrap();
         // What was written before is still there.
