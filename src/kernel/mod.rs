@@ -36,12 +36,14 @@
 //! # }
 //! ```
 
+mod aux;
 mod command;
 mod cpu;
 mod error;
 mod event;
 mod mmap;
 mod sys;
+mod time_page;
 mod tracepoint;
 
 pub use command::StoppedCommand;
