@@ -30,7 +30,10 @@ const UNSAFE: &[&str] = &[
     "src/kernel/mmap.rs",
     "src/kernel/stream.rs",
     "src/kernel/sys.rs",
+    "src/ring/aux.rs",
     "src/ring/consumer.rs",
+    "src/ring/instructions.rs",
+    "src/ring/memory/aux.rs",
     "src/ring/memory/fork.rs",
     "src/ring/memory/map.rs",
     "src/ring/memory/mod.rs",
@@ -40,6 +43,7 @@ const UNSAFE: &[&str] = &[
     "src/ring/producer.rs",
     "src/ring/shared.rs",
     "src/ring/sys.rs",
+    "src/ring/time_page.rs",
 ];
 
 /// Identifiers, `::`, and single characters; no comments, no literals.

@@ -6,8 +6,9 @@
 
 use loom::thread;
 use perfring::ring::{
-    BeginError, Builder, Consumer, Mode, OverwriteProducer, OverwriteReservation, Padding, Producer, ReadErrorKind,
-    Ring, SharedProducer, SplitReservation, Wait, Wake,
+    AuxConsumer, AuxProducer, AuxRing, BeginError, Builder, Consumer, Mode, OverwriteProducer, OverwriteReservation,
+    Padding, Producer, ReadErrorKind, Ring, SharedProducer, SplitReservation, TimeFields, TimePage, TimePageError,
+    Wait, Wake,
 };
 
 /// A model, by the name that the order table uses.
@@ -55,6 +56,13 @@ pub const MODELS: &[Model] = &[
     Model { name: "overwrite_nested_backward", preemptions: 3, at_least: 1000, run: overwrite_nested_backward },
     Model { name: "overwrite_prefix", preemptions: 3, at_least: 2000, run: overwrite_prefix },
     Model { name: "overwrite_prefix_backward", preemptions: 3, at_least: 610, run: overwrite_prefix_backward },
+    Model { name: "time_page", preemptions: 3, at_least: 32000, run: time_page },
+    Model { name: "time_page_twice", preemptions: 3, at_least: 1900, run: time_page_twice },
+    Model { name: "aux_publish", preemptions: 5, at_least: 390, run: aux_publish },
+    Model { name: "aux_reclaim", preemptions: 5, at_least: 940, run: aux_reclaim },
+    Model { name: "aux_wrap", preemptions: 5, at_least: 940, run: aux_wrap },
+    Model { name: "aux_span", preemptions: 5, at_least: 1100, run: aux_span },
+    Model { name: "aux_snapshot", preemptions: 5, at_least: 4900, run: aux_snapshot },
 ];
 
 /// The type of the records that models write.
@@ -681,4 +689,157 @@ fn overwrite_prefix() {
 
 fn overwrite_prefix_backward() {
     overwrite_prefix_on(&backward(), BACKWARD);
+}
+
+/// A generation of the time page: all fields that the model has say the same.
+fn generation(number: u32) -> TimeFields {
+    TimeFields { index: number, offset: number.into(), time_enabled: number.into(), ..TimeFields::default() }
+}
+
+/// What is read while `writes` generations are written is one of them; afterwards it is the last.
+fn time_page_of(writes: u32, reads: usize) {
+    let (mut writer, page) = TimePage::model();
+    let reader = thread::spawn(move || {
+        let mut newest = 0;
+        for _ in 0..reads {
+            match page.read() {
+                Ok(snapshot) => {
+                    let number = snapshot.fields.index;
+                    assert_eq!(snapshot.fields, generation(number), "torn");
+                    assert!((newest..=writes).contains(&number), "{number} after {newest}");
+                    newest = number;
+                }
+                Err(TimePageError::Locked { lock, .. }) => assert_eq!(lock % 2, 1),
+                Err(TimePageError::Changing { before, after, .. }) => assert!(before < after),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        page
+    });
+    for number in 1..=writes {
+        writer.write(&generation(number));
+    }
+    let page = reader.join().expect("the reader ends");
+    assert_eq!(page.read().map(|snapshot| snapshot.fields), Ok(generation(writes)));
+}
+
+fn time_page() {
+    time_page_of(2, 1);
+}
+
+fn time_page_twice() {
+    time_page_of(1, 2);
+}
+
+/// Words as bytes: under loom an AUX area is read and written by whole words.
+fn bytes_of(words: &[u64]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+}
+
+fn words_of((first, rest): (&[u8], &[u8])) -> Vec<u64> {
+    let bytes = [first, rest].concat();
+    bytes.chunks(8).map(|word| u64::from_ne_bytes(word.try_into().expect("whole words"))).collect()
+}
+
+/// Reads what there is into `seen`, and gives it back.
+fn read_aux(consumer: &mut AuxConsumer, seen: &mut Vec<u64>) {
+    seen.extend(words_of(consumer.read().expect("a sound head").slices()));
+}
+
+/// Runs `producing` beside a consumer that looks `looks` times; then what both have seen must agree with `expected`.
+fn aux_beside(
+    (mut producer, mut consumer): (AuxProducer, AuxConsumer),
+    looks: usize,
+    producing: impl FnOnce(&mut AuxProducer) -> Vec<u64>,
+) {
+    let reader = thread::spawn(move || {
+        let mut seen = Vec::new();
+        (0..looks).for_each(|_| read_aux(&mut consumer, &mut seen));
+        (consumer, seen)
+    });
+    let written = producing(&mut producer);
+    let (mut consumer, mut seen) = reader.join().expect("the reader ends");
+    assert!(written.starts_with(&seen), "{seen:?} of {written:?}");
+    read_aux(&mut consumer, &mut seen);
+    assert_eq!(seen, written);
+}
+
+fn aux_publish() {
+    aux_beside(AuxRing::new(8).lossless().unwrap(), 3, |producer| {
+        for words in [[1, 2], [3, 4]] {
+            assert!(!producer.write(&bytes_of(&words)).unwrap().truncated);
+        }
+        vec![1, 2, 3, 4]
+    });
+}
+
+/// An area of two words, of which one is written at a time: each needs the space of the last but one.
+fn aux_reclaim_from(start: u64) {
+    aux_beside(AuxRing::new(2).start_position(start).lossless().unwrap(), 3, |producer| {
+        let mut written = Vec::new();
+        for word in 1..=4 {
+            // Part of a word would not be one, so only where there is space for all of it.
+            if producer.free().unwrap() >= 8 {
+                assert_eq!(producer.write(&bytes_of(&[word])).unwrap().aux_size, 8);
+                written.push(word);
+            }
+        }
+        written
+    });
+}
+
+fn aux_reclaim() {
+    aux_reclaim_from(0);
+}
+
+/// The same where positions wrap at 2^64, in the middle.
+fn aux_wrap() {
+    aux_reclaim_from(0u64.wrapping_sub(16));
+}
+
+/// Spans that were named, as by PERF_RECORD_AUX, are there until they are given back.
+fn aux_span() {
+    let (mut producer, mut consumer) = AuxRing::new(4).start_position(0u64.wrapping_sub(8)).lossless().unwrap();
+    let first = producer.write(&bytes_of(&[1, 2])).unwrap();
+    let reader = thread::spawn(move || {
+        let (offset, size) = (first.aux_offset, first.aux_size);
+        assert_eq!(words_of(consumer.span(offset, size).unwrap()), [1, 2]);
+        consumer.release_to(offset.wrapping_add(size)).unwrap();
+        assert!(consumer.span(offset, size).is_err());
+        consumer
+    });
+    let mut written = Vec::new();
+    for word in 3..=5 {
+        if producer.free().unwrap() >= 8 {
+            producer.write(&bytes_of(&[word])).unwrap();
+            written.push(word);
+        }
+    }
+    let mut consumer = reader.join().expect("the reader ends");
+    let mut seen = Vec::new();
+    read_aux(&mut consumer, &mut seen);
+    assert_eq!(seen, written);
+}
+
+/// Below the head a snapshot is whole, as long as nothing is overwritten.
+fn aux_snapshot() {
+    let (mut producer, snapshot) = AuxRing::new(4).overwriting().unwrap();
+    let reader = thread::spawn(move || {
+        for _ in 0..2 {
+            let mut bytes = Vec::new();
+            if let Ok(info) = snapshot.take(&mut bytes) {
+                let words = words_of((&bytes, &[]));
+                if !info.wrapped {
+                    assert_eq!(words, [1, 2][..(info.head / 8) as usize]);
+                }
+            }
+        }
+        snapshot
+    });
+    producer.write(&bytes_of(&[1])).unwrap();
+    producer.write(&bytes_of(&[2])).unwrap();
+    let snapshot = reader.join().expect("the reader ends");
+    let mut bytes = Vec::new();
+    let info = snapshot.take(&mut bytes).unwrap();
+    assert_eq!((words_of((&bytes, &[])), info.wrapped), (vec![1, 2], false));
 }

@@ -380,6 +380,46 @@ pub enum Error {
         events: usize,
     },
 
+    /// The event's header page is mapped alone, by a time page that was taken before the ring was mapped.
+    #[error(
+        "the event's header page is mapped alone, for a time page: map the ring first, or drop the time page before"
+    )]
+    HeaderMapped,
+
+    /// The event's AUX area was mapped before; it has one reader.
+    #[error("the event's AUX area is already mapped: it has one reader")]
+    AuxAlreadyMapped,
+
+    /// An AUX area needs the event's ring: its header page says where the area is, and its records what is in it.
+    #[error("the event has no ring that an AUX area could go with: mmap comes first, and its consumer must be there")]
+    AuxNotMapped,
+
+    /// The header page of a backward ring is read-only, so that it cannot say where an AUX area is to be.
+    #[error("an event with write_backward has no AUX area: its ring is mapped read-only")]
+    AuxBackward,
+
+    /// The event's PMU has no AUX area (`EOPNOTSUPP`).
+    #[error(
+        "{event} has no AUX area: only events of an AUX-capable PMU have one (intel_pt, intel_bts, cs_etm, arm_spe...; /sys/bus/event_source/devices lists those of this machine)"
+    )]
+    NoAux {
+        /// The event that was asked.
+        event: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
+    /// Mapping the AUX area failed for another reason.
+    #[error("cannot map {pages} pages of the AUX area of {event}: {source}")]
+    MapAux {
+        /// The event that was asked.
+        event: String,
+        /// Pages asked for.
+        pages: usize,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
     /// The event has no ring to wait for.
     #[error("the event is not mapped: nothing can become ready to be read before mmap")]
     NotMapped,
@@ -618,6 +658,7 @@ impl Error {
                 | Error::Busy { .. }
                 | Error::NoPerfEvents
                 | Error::MlockLimit { .. }
+                | Error::NoAux { .. }
                 | Error::NoTracefs { .. }
                 | Error::TracefsPermission { .. }
         )

@@ -18,9 +18,9 @@ use crate::ring::{Consumer, Wait};
 /// A [`Consumer`] made from it has a descriptor of its own and outlives it; the event goes on as long as either is
 /// there.
 pub struct Event {
-    fd: PerfFd,
+    pub(super) fd: PerfFd,
     attr: perf_event_attr,
-    name: String,
+    pub(super) name: String,
     target: Target,
 }
 
@@ -39,8 +39,8 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`Error::Pages`], [`Error::AlreadyMapped`], [`Error::Redirected`], [`Error::MapInherited`], [`Error::MlockLimit`],
-    /// [`Error::TooManyFiles`], [`Error::Map`], [`Error::Attach`].
+    /// [`Error::Pages`], [`Error::AlreadyMapped`], [`Error::HeaderMapped`], [`Error::Redirected`], [`Error::MapInherited`],
+    /// [`Error::MlockLimit`], [`Error::TooManyFiles`], [`Error::Map`], [`Error::Attach`].
     pub fn mmap(&mut self, pages: usize) -> Result<Consumer, Error> {
         let page_size = sys::page_size();
         let len = pages
@@ -48,26 +48,16 @@ impl Event {
             .and_then(|pages| pages.checked_mul(page_size))
             .filter(|&len| pages.is_power_of_two() && isize::try_from(len).is_ok())
             .ok_or(Error::Pages { pages })?;
-        if self.attr.inherit() == 1 && self.target.cpu().is_none() {
-            return Err(Error::MapInherited);
+        self.check_mappable()?;
+        self.fd.consumer(len).map_err(|error| map_error(pages, page_size, error))
+    }
+
+    /// Whether the kernel maps such an event.
+    pub(super) fn check_mappable(&self) -> Result<(), Error> {
+        match self.attr.inherit() == 1 && self.target.cpu().is_none() {
+            true => Err(Error::MapInherited),
+            false => Ok(()),
         }
-        self.fd.consumer(len).map_err(|error| match error {
-            MapError::AlreadyMapped => Error::AlreadyMapped,
-            MapError::Redirected => Error::Redirected,
-            MapError::Spread => Error::MapInherited,
-            MapError::Attach(error) => Error::Attach(error),
-            MapError::System(source) => match error_from_limits(source) {
-                Ok(error) => error,
-                Err(source) if source.raw_os_error() == Some(libc::EPERM) => Error::MlockLimit {
-                    pages,
-                    page_size,
-                    mlock_kb: proc_number("kernel/perf_event_mlock_kb"),
-                    memlock: sys::memlock_limit(),
-                    source,
-                },
-                Err(source) => Error::Map { pages, source },
-            },
-        })
     }
 
     /// Switches the event on (`PERF_EVENT_IOC_ENABLE`).
@@ -199,6 +189,7 @@ impl Event {
     fn redirect_error(&self, error: MapError) -> Error {
         match error {
             MapError::AlreadyMapped => Error::AlreadyMapped,
+            MapError::HeaderMapped => Error::HeaderMapped,
             MapError::Redirected => Error::Redirected,
             MapError::Spread => Error::OutputInherited,
             MapError::Attach(error) => Error::Attach(error),
@@ -422,6 +413,28 @@ impl fmt::Debug for Event {
             .field("name", &self.name)
             .field("target", &self.target)
             .finish_non_exhaustive()
+    }
+}
+
+/// The cause behind a mapping that failed.
+pub(super) fn map_error(pages: usize, page_size: usize, error: MapError) -> Error {
+    match error {
+        MapError::AlreadyMapped => Error::AlreadyMapped,
+        MapError::HeaderMapped => Error::HeaderMapped,
+        MapError::Redirected => Error::Redirected,
+        MapError::Spread => Error::MapInherited,
+        MapError::Attach(error) => Error::Attach(error),
+        MapError::System(source) => match error_from_limits(source) {
+            Ok(error) => error,
+            Err(source) if source.raw_os_error() == Some(libc::EPERM) => Error::MlockLimit {
+                pages,
+                page_size,
+                mlock_kb: proc_number("kernel/perf_event_mlock_kb"),
+                memlock: sys::memlock_limit(),
+                source,
+            },
+            Err(source) => Error::Map { pages, source },
+        },
     }
 }
 

@@ -39,6 +39,7 @@
 //! # }
 //! ```
 
+mod aux;
 mod breakpoint;
 mod builder;
 mod cache;
@@ -66,6 +67,7 @@ mod suggest;
 mod symbol;
 mod sys;
 mod target;
+mod time_page;
 mod tracepoint;
 mod tracepoint_format;
 

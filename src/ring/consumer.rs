@@ -206,16 +206,19 @@ impl Consumer {
     ///
     /// # Safety
     /// `map` is a mapping, from offset 0, of the perf event `fd`, with this direction, writable if it is
-    /// [`Forward`](KernelDirection::Forward), and nothing else accesses it or stores its `data_tail`.
+    /// [`Forward`](KernelDirection::Forward), and nothing else accesses its data area or stores its `data_tail`. Others may
+    /// share the mapping for its header page, which they access only atomically, as
+    /// [`TimePage::from_kernel`](super::TimePage::from_kernel) and [`AuxConsumer::from_kernel`](super::AuxConsumer::from_kernel) do.
     #[cfg(not(perfring_loom))]
     pub unsafe fn from_kernel(
-        map: memmap2::MmapRaw,
+        map: impl Into<Arc<memmap2::MmapRaw>>,
         fd: std::os::fd::OwnedFd,
         direction: KernelDirection,
     ) -> Result<Self, AttachError> {
         use super::memory::{MapError, map_kernel};
-        // SAFETY: a mapping of a perf event that nothing else accesses, by contract.
-        let (header, data, backing, size) = unsafe { map_kernel(map) }.map_err(|error| match error {
+        // SAFETY: a mapping of a perf event; nothing else accesses its data area, and its header page only atomically, by
+        // contract.
+        let (header, data, backing, size) = unsafe { map_kernel(map.into()) }.map_err(|error| match error {
             MapError::Io(source) => AttachError::Io { doing: "map the ring", source },
             MapError::Shape { data_offset, data_size, mapped } => {
                 AttachError::Mapping { data_offset, data_size, mapped }

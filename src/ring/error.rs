@@ -223,6 +223,14 @@ pub enum AttachError {
         /// Bytes mapped.
         mapped: u64,
     },
+    /// An AUX area whose size in the header page is not the one that is mapped, or no power of two of pages.
+    #[error("aux_size {aux_size} in a mapping of {mapped} bytes")]
+    AuxSize {
+        /// `aux_size` of the header page.
+        aux_size: u64,
+        /// Bytes mapped.
+        mapped: u64,
+    },
     /// The system refused.
     #[error("cannot {doing}: {source}")]
     Io {

@@ -12,7 +12,60 @@ pub(crate) const DATA_OFFSET: usize = 1040;
 /// Offset of `data_size` in the header page.
 pub(crate) const DATA_SIZE: usize = 1048;
 
+/// Offset of `aux_head` in the header page.
+pub(crate) const AUX_HEAD: usize = 1056;
+/// Offset of `aux_tail` in the header page.
+pub(crate) const AUX_TAIL: usize = 1064;
+/// Offset of `aux_offset` in the header page.
+pub(crate) const AUX_OFFSET: usize = 1072;
+/// Offset of `aux_size` in the header page.
+pub(crate) const AUX_SIZE: usize = 1080;
+/// Offset of `lock` in the header page, the seqlock of what is in `time`.
+pub(crate) const LOCK: usize = 8;
+/// Offset of `index` in the header page.
+pub(crate) const INDEX: usize = 12;
+
+/// The words from `offset` to `time_mask`, which the seqlock covers: their indices, from [`time::FIRST`] on.
+pub(crate) mod time {
+    /// Offset of `offset`, the first of the words.
+    pub(crate) const FIRST: usize = 16;
+    pub(crate) const COUNT: usize = 10;
+
+    pub(crate) const OFFSET: usize = 0;
+    pub(crate) const TIME_ENABLED: usize = 1;
+    pub(crate) const TIME_RUNNING: usize = 2;
+    pub(crate) const CAPABILITIES: usize = 3;
+    /// `pmc_width` and `time_shift`, 16 bits each, and `time_mult`, 32 bits, in the order of memory.
+    pub(crate) const WIDTHS: usize = 4;
+    pub(crate) const TIME_OFFSET: usize = 5;
+    pub(crate) const TIME_ZERO: usize = 6;
+    pub(crate) const TIME_CYCLES: usize = 8;
+    pub(crate) const TIME_MASK: usize = 9;
+
+    /// The offset of word `index` in the header page.
+    pub(super) const fn at(index: usize) -> usize {
+        FIRST + 8 * index
+    }
+}
+
 const _: () = {
+    assert!(offset_of!(perf_event_mmap_page, aux_head) == AUX_HEAD);
+    assert!(offset_of!(perf_event_mmap_page, aux_tail) == AUX_TAIL);
+    assert!(offset_of!(perf_event_mmap_page, aux_offset) == AUX_OFFSET);
+    assert!(offset_of!(perf_event_mmap_page, aux_size) == AUX_SIZE);
+    assert!(offset_of!(perf_event_mmap_page, lock) == LOCK);
+    assert!(offset_of!(perf_event_mmap_page, index) == INDEX);
+    assert!(offset_of!(perf_event_mmap_page, offset) == time::at(time::OFFSET));
+    assert!(offset_of!(perf_event_mmap_page, time_enabled) == time::at(time::TIME_ENABLED));
+    assert!(offset_of!(perf_event_mmap_page, time_running) == time::at(time::TIME_RUNNING));
+    assert!(offset_of!(perf_event_mmap_page, __bindgen_anon_1) == time::at(time::CAPABILITIES));
+    assert!(offset_of!(perf_event_mmap_page, pmc_width) == time::at(time::WIDTHS));
+    assert!(offset_of!(perf_event_mmap_page, time_shift) == time::at(time::WIDTHS) + 2);
+    assert!(offset_of!(perf_event_mmap_page, time_mult) == time::at(time::WIDTHS) + 4);
+    assert!(offset_of!(perf_event_mmap_page, time_offset) == time::at(time::TIME_OFFSET));
+    assert!(offset_of!(perf_event_mmap_page, time_zero) == time::at(time::TIME_ZERO));
+    assert!(offset_of!(perf_event_mmap_page, time_cycles) == time::at(time::TIME_CYCLES));
+    assert!(offset_of!(perf_event_mmap_page, time_mask) == time::at(time::TIME_MASK));
     assert!(offset_of!(perf_event_mmap_page, data_head) == DATA_HEAD);
     assert!(offset_of!(perf_event_mmap_page, data_tail) == DATA_TAIL);
     assert!(offset_of!(perf_event_mmap_page, data_offset) == DATA_OFFSET);

@@ -12,6 +12,9 @@
 //! [kernel mapping](Consumer::from_kernel). Producers are [`Producer`] (one thread), [`SharedProducer`] (many threads and
 //! signal handlers) and [`OverwriteProducer`] (keeps the newest). [`Consumer`] reads them all.
 //!
+//! The other parts of a perf mapping are here, too: [`TimePage`] reads the times and the clock's conversion that the header
+//! page holds, and [`AuxConsumer`] and [`AuxSnapshot`] the AUX area, a second ring for the bytes of a hardware trace.
+//!
 //! # Padding
 //!
 //! Where a record does not fit into the rest of a granule, that rest is a gap: zeros, or with [`Padding::Header`] a record
@@ -29,14 +32,20 @@
 //! | consumer: `data_tail` | release | producer: `data_tail` | acquire |
 //! | last producer: `closed` | release | consumer: `closed` | acquire |
 //! | overwriting producer: `reserved`, then the records | release fence between them | reader: the records, then `reserved` | acquire fence between them |
+//! | AUX producer: `aux_head` | release | AUX consumer: `aux_head` | acquire |
+//! | AUX consumer: `aux_tail` | release | AUX producer: `aux_tail` | acquire |
+//! | time page: the fields, then an even `lock` | release | its reader: `lock`, then the fields | acquire |
+//! | time page: an odd `lock`, then the fields | release fence between them | its reader: the fields, then `lock` | acquire fence between them |
 //! | producer: `data_head`, then look at `need_wake` | SeqCst fence between them | consumer: `need_wake`, then look at `data_head` | SeqCst fence between them |
 //!
 //! The whole table, with the words that shared producers have among themselves, is `src/ring/order.rs`: each row has its
 //! pair and the loom models that cover it, and `loom-tests/run` weakens every order in turn and sees a model fail.
 
+mod aux;
 mod consumer;
 mod describe;
 mod error;
+mod instructions;
 mod layout;
 mod lost;
 mod memory;
@@ -51,14 +60,18 @@ mod shared;
 mod source;
 #[cfg(not(perfring_loom))]
 mod sys;
+mod time_page;
 mod wait;
 mod wakeup;
 
+pub use aux::{AuxConsumer, AuxData, AuxError, AuxProducer, AuxRing, AuxSnapshot, AuxSnapshotInfo, AuxWritten};
 pub use consumer::{Consumer, ConsumerStats, Drain, KernelDirection, OwnedRecord, Record, Wait};
 pub use describe::{AttrEntry, Description};
 pub use error::{AttachError, BeginError, ReadError, ReadErrorKind, SetupError};
 pub use layout::{HEADER_SIZE, MAX_RECORD_SIZE, RECORD_OPEN, RECORD_PADDING, RecordHeader};
 pub use lost::LostRecord;
+#[cfg(all(feature = "kernel", not(perfring_loom)))]
+pub(crate) use memory::announce_aux;
 #[cfg(not(perfring_loom))]
 pub use open::RingFds;
 pub use overwrite::{OverwriteProducer, OverwriteReservation};
@@ -66,6 +79,9 @@ pub use producer::{OpenReservation, Producer};
 pub use reservation::{CommitLenError, Owner, Reservation, SplitReservation};
 pub use setup::{Builder, Ring};
 pub use shared::SharedProducer;
+pub use time_page::{
+    Clock, ShortClock, TimeCapabilities, TimeFields, TimePage, TimePageError, TimePageWriter, TimeSnapshot,
+};
 pub use wakeup::Wake;
 
 /// The rows of the order table, for the model runner: site, order, operation, pair, models.

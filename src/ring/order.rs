@@ -57,6 +57,34 @@ crate::sync::order_table! {
         WordLoad = Relaxed, "readers that copy: load a data word", pair "-", models "overwrite";
         /// Ordered by `WakeFence`.
         NeedWake = Relaxed, "both: load and store `need_wake`", pair "-", models "wake";
+        /// The fields that this even `lock` covers were written before it.
+        TimeUnlock = Release, "time page writer: store `lock`, even again", pair "TimeLockLoad", models "time_page";
+        /// The fields that are loaded after this are at least as new as `lock`.
+        TimeLockLoad = Acquire, "`TimePage`: load `lock` before the fields", pair "TimeUnlock", models "time_page";
+        /// Whoever sees a new field sees the odd `lock`, too.
+        TimeWriteFence = Release, "time page writer: fence between storing the odd `lock` and the fields", pair "TimeReadFence", models "time_page";
+        /// `lock`, loaded after this, is at least as new as each of the fields.
+        TimeReadFence = Acquire, "`TimePage`: fence between loading the fields and loading `lock` again", pair "TimeWriteFence", models "time_page";
+        /// Ordered by `TimeWriteFence`.
+        TimeLock = Relaxed, "time page writer: store `lock`, odd", pair "TimeWriteFence", models "time_page";
+        /// Ordered by `TimeReadFence`.
+        TimeLockCheck = Relaxed, "`TimePage`: load `lock` again", pair "TimeReadFence", models "time_page";
+        /// Ordered by the four above.
+        TimeField = Relaxed, "both: load and store the fields of the time page", pair "-", models "time_page";
+        /// The bytes below the new head were written before it.
+        AuxHeadStore = Release, "`AuxProducer`: store `aux_head`", pair "AuxHeadLoad", models "aux_publish, aux_snapshot";
+        /// Everything below this head may be read now.
+        AuxHeadLoad = Acquire, "`AuxConsumer`, `AuxSnapshot`: load `aux_head`", pair "AuxHeadStore", models "aux_publish, aux_snapshot";
+        /// The bytes below the new tail were read before it.
+        AuxTailStore = Release, "`AuxConsumer`: store `aux_tail`", pair "AuxTailLoad", models "aux_reclaim, aux_wrap, aux_span";
+        /// Everything below this tail may be overwritten now.
+        AuxTailLoad = Acquire, "`AuxProducer`: load `aux_tail`", pair "AuxTailStore", models "aux_reclaim, aux_wrap, aux_span";
+        /// Only tells that somebody writes while a snapshot is taken, which nothing can order.
+        AuxHeadCheck = Relaxed, "`AuxSnapshot`: load `aux_head` again", pair "-", models "aux_snapshot";
+        /// Ordered by `AuxHeadStore` where nothing is overwritten meanwhile.
+        AuxWord = Relaxed, "AUX areas that overwrite: load and store words", pair "AuxHeadStore", models "aux_snapshot";
+        /// Before the area is mapped, or by whoever has mapped it before it is shared.
+        AuxDescribe = Relaxed, "attach: store and load `aux_offset`, `aux_size`; load the first `aux_tail`", pair "-", models "-";
         /// A counter.
         Lost = Relaxed, "counters of lost records", pair "-", models "lost";
         /// How far wake-ups have been counted.

@@ -1,6 +1,6 @@
 //! Where the bytes come from: anonymous memory, a pair of memfds, a file, the kernel.
 
-use super::{Data, HeaderWords};
+use super::{AuxWords, Data, HeaderWords, TimeWords};
 use crate::ring::layout::{DATA_OFFSET, DATA_SIZE};
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
 use std::fs::File;
@@ -8,12 +8,29 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 /// Keeps a mapping alive.
 pub(crate) enum Backing {
-    Map { _map: MmapRaw },
-    Pair { _pair: PairMap },
-    File { _map: MmapRaw, _lock: FileLock },
+    Map {
+        _map: MmapRaw,
+    },
+    /// A kernel mapping, whose header page others read, too.
+    Shared {
+        _map: Arc<MmapRaw>,
+    },
+    /// An AUX area, and the mapping that its header page is in, dropped in this order.
+    Aux {
+        _aux: MmapRaw,
+        _page: Arc<MmapRaw>,
+    },
+    Pair {
+        _pair: PairMap,
+    },
+    File {
+        _map: MmapRaw,
+        _lock: FileLock,
+    },
 }
 
 /// Why a kernel mapping is no ring.
@@ -38,13 +55,14 @@ impl From<io::Error> for MapError {
 ///
 /// # Safety
 /// The mapping has at least `header_len + data_size` bytes, `header_len` a positive multiple of the page size; nobody in
-/// this process accesses it otherwise; the caller keeps it alive as long as the two values.
+/// this process accesses its data otherwise, or its header other than atomically; the caller keeps it alive as long as the
+/// two values.
 unsafe fn split(map: &MmapRaw, header_len: usize, data_size: usize) -> (HeaderWords, Data) {
     debug_assert!(map.len() >= header_len + data_size);
     // SAFETY: a mapping's address is never null, and header_len is inside of it by contract.
     let (base, data) =
         unsafe { (NonNull::new_unchecked(map.as_mut_ptr()), NonNull::new_unchecked(map.as_mut_ptr().add(header_len))) };
-    // SAFETY: mapped, page-aligned, and for us alone, by contract.
+    // SAFETY: mapped, page-aligned, the data for us alone and the header for atomics alone, by contract.
     unsafe { (HeaderWords::new(base), Data::new(data, data_size)) }
 }
 
@@ -62,8 +80,9 @@ pub(crate) fn map_private(header: &[u8], data_size: usize) -> io::Result<(Header
 /// A kernel ring's mapping; its geometry is read from its header page, once.
 ///
 /// # Safety
-/// `map` is a mapping of a perf_event fd from offset 0 and is not accessed otherwise.
-pub(crate) unsafe fn map_kernel(map: MmapRaw) -> Result<(HeaderWords, Data, Backing, usize), MapError> {
+/// `map` is a mapping of a perf_event fd from offset 0; its data area is not accessed otherwise, and its header page only
+/// atomically.
+pub(crate) unsafe fn map_kernel(map: Arc<MmapRaw>) -> Result<(HeaderWords, Data, Backing, usize), MapError> {
     let mapped = map.len();
     let shape = |data_offset, data_size| MapError::Shape { data_offset, data_size, mapped: mapped as u64 };
     if mapped < 4096 {
@@ -77,9 +96,96 @@ pub(crate) unsafe fn map_kernel(map: MmapRaw) -> Result<(HeaderWords, Data, Back
     if !inside || offset < 4096 || !offset.is_multiple_of(4096) || !size.is_power_of_two() || size < 4096 {
         return Err(shape(offset, size));
     }
-    // SAFETY: header and data are inside the mapping (checked); the map moves into the backing beside the two values.
+    // SAFETY: header and data are inside the mapping (checked), and the data area is ours alone by contract. Others may
+    // have the header page: all that `HeaderWords` asks of them is that they access it atomically, which is the contract,
+    // too. The backing beside the two values keeps the mapping alive.
     let (words, data) = unsafe { split(&map, offset as usize, size as usize) };
-    Ok((words, data, Backing::Map { _map: map }, size as usize))
+    Ok((words, data, Backing::Shared { _map: map }, size as usize))
+}
+
+/// The time page of a kernel mapping: `None` when that is shorter than a page.
+///
+/// # Safety
+/// `map` is a mapping of a perf_event fd from offset 0, and its header page is accessed otherwise only atomically.
+pub(crate) unsafe fn kernel_time_page(map: Arc<MmapRaw>) -> Option<(TimeWords, Backing)> {
+    if map.len() < 4096 {
+        return None;
+    }
+    // SAFETY: a mapping's address is never null and page-aligned, at least 4096 bytes are mapped there (checked), and
+    // only atomic accesses are made, by contract. The backing beside the value keeps the mapping alive.
+    let words = unsafe { TimeWords::new(NonNull::new_unchecked(map.as_mut_ptr())) };
+    Some((words, Backing::Shared { _map: map }))
+}
+
+/// A header page in anonymous memory, all zero.
+pub(crate) fn private_time_page() -> io::Result<(TimeWords, Backing)> {
+    let map = MmapRaw::from(MmapMut::map_anon(4096)?);
+    // SAFETY: mapped just now, page-aligned, readable and writable; nobody else knows the address, and the backing beside
+    // the value keeps it alive.
+    let words = unsafe { TimeWords::new(NonNull::new_unchecked(map.as_mut_ptr())) };
+    Ok((words, Backing::Map { _map: map }))
+}
+
+/// Tells the kernel by the header page in `page` where the AUX area is going to be mapped, and of which size: `None` when
+/// `page` is shorter than a page.
+///
+/// # Safety
+/// `page` is a writable mapping of a perf_event fd from offset 0, and its header page is accessed otherwise only
+/// atomically.
+#[cfg(feature = "kernel")]
+pub(crate) unsafe fn announce_aux(page: &MmapRaw, aux_offset: u64, aux_size: u64) -> Option<()> {
+    if page.len() < 4096 {
+        return None;
+    }
+    // SAFETY: as in `kernel_time_page`; the borrow keeps the mapping alive while `words` is there, and it is writable by
+    // contract.
+    let words = unsafe { AuxWords::new(NonNull::new_unchecked(page.as_mut_ptr())) };
+    let order = crate::ring::order::Site::AuxDescribe.order();
+    words.aux_offset().store(aux_offset, order);
+    words.aux_size().store(aux_size, order);
+    Some(())
+}
+
+/// A kernel mapping's AUX area. `Err`: what `aux_size` is, which is not the length of `aux`, or no power of two of pages.
+///
+/// # Safety
+/// `page` and `aux` are mappings of the same perf_event fd, from offset 0 and from `aux_offset`; the header page is
+/// accessed otherwise only atomically, and the AUX area not at all.
+pub(crate) unsafe fn kernel_aux(page: Arc<MmapRaw>, aux: MmapRaw) -> Result<(AuxWords, Data, Backing), u64> {
+    if page.len() < 4096 {
+        return Err(0);
+    }
+    // SAFETY: as in `kernel_time_page`; the backing below keeps the mapping alive.
+    let words = unsafe { AuxWords::new(NonNull::new_unchecked(page.as_mut_ptr())) };
+    let size = words.aux_size().load(crate::ring::order::Site::AuxDescribe.order());
+    if size != aux.len() as u64 || !size.is_power_of_two() || size < 4096 {
+        return Err(size);
+    }
+    // SAFETY: `aux.len()` bytes are mapped there, page-aligned, and nobody else accesses them, by contract; the backing
+    // beside the value keeps them alive. (Only a producer writes, and there is none for a kernel mapping.)
+    let data = unsafe { Data::new(NonNull::new_unchecked(aux.as_mut_ptr()), aux.len()) };
+    Ok((words, data, Backing::Aux { _aux: aux, _page: page }))
+}
+
+/// A header page and an AUX area of `size` bytes, a power of two of at least 4096, in anonymous memory; both positions
+/// are `start`.
+pub(crate) fn private_aux(size: usize, start: u64) -> io::Result<(AuxWords, Data, Backing)> {
+    // A header area of the largest page there is keeps the data aligned, whatever the page size.
+    const HEADER: usize = 65536;
+    let total = size.checked_add(HEADER).ok_or(io::ErrorKind::OutOfMemory)?;
+    let map = MmapRaw::from(MmapMut::map_anon(total)?);
+    // SAFETY: mapped just now with that length, page-aligned, readable and writable; nobody else knows the addresses, and
+    // the backing beside the two values keeps them alive. HEADER is inside of the mapping.
+    let (words, data) = unsafe {
+        let base = NonNull::new_unchecked(map.as_mut_ptr());
+        (AuxWords::new(base), Data::new(base.add(HEADER), size))
+    };
+    let order = crate::ring::order::Site::AuxDescribe.order();
+    words.aux_head().store(start, order);
+    words.aux_tail().store(start, order);
+    words.aux_offset().store(HEADER as u64, order);
+    words.aux_size().store(size as u64, order);
+    Ok((words, data, Backing::Map { _map: map }))
 }
 
 /// Two memfds mapped side by side.

@@ -7,6 +7,7 @@
 //! both sides use relaxed atomic words ([`Words`]), and readers validate after copying.
 #![allow(unsafe_code)]
 
+mod aux;
 mod fork;
 #[cfg(not(perfring_loom))]
 mod map;
@@ -15,15 +16,19 @@ mod model;
 #[cfg(not(perfring_loom))]
 mod raw;
 
+pub(crate) use aux::AuxMemory;
 pub(crate) use fork::ForkGuard;
+#[cfg(all(feature = "kernel", not(perfring_loom)))]
+pub(crate) use map::announce_aux;
 #[cfg(not(perfring_loom))]
 pub(crate) use map::{
-    Backing, FileLock, MapError, map_file, map_kernel, map_memfd, map_memfd_reader, map_private, seal,
+    Backing, FileLock, MapError, kernel_aux, kernel_time_page, map_file, map_kernel, map_memfd, map_memfd_reader,
+    map_private, private_aux, private_time_page, seal,
 };
 #[cfg(perfring_loom)]
-pub(crate) use model::{Backing, Data, HeaderWords, Span};
+pub(crate) use model::{AuxWords, Backing, Data, HeaderWords, Span, TimeWords};
 #[cfg(not(perfring_loom))]
-pub(crate) use raw::{Data, HeaderWords, Span};
+pub(crate) use raw::{AuxWords, Data, HeaderWords, Span, TimeWords};
 
 use super::Mode;
 use super::layout::Geometry;

@@ -52,6 +52,47 @@ impl HeaderWords {
     }
 }
 
+/// The seqlock, and three of the words that it covers: the search is exponential in them, and two would do.
+pub(crate) struct TimeWords {
+    lock: AtomicU32,
+    index: AtomicU32,
+    fields: [AtomicU64; 2],
+}
+
+impl TimeWords {
+    pub(crate) fn model() -> Self {
+        Self { lock: AtomicU32::new(0), index: AtomicU32::new(0), fields: [AtomicU64::new(0), AtomicU64::new(0)] }
+    }
+
+    pub(crate) fn lock(&self) -> &AtomicU32 {
+        &self.lock
+    }
+    pub(crate) fn index(&self) -> &AtomicU32 {
+        &self.index
+    }
+    pub(crate) fn fields(&self) -> &[AtomicU64] {
+        &self.fields
+    }
+}
+
+pub(crate) struct AuxWords {
+    aux_head: AtomicU64,
+    aux_tail: AtomicU64,
+}
+
+impl AuxWords {
+    pub(crate) fn model(start: u64) -> Self {
+        Self { aux_head: AtomicU64::new(start), aux_tail: AtomicU64::new(start) }
+    }
+
+    pub(crate) fn aux_head(&self) -> &AtomicU64 {
+        &self.aux_head
+    }
+    pub(crate) fn aux_tail(&self) -> &AtomicU64 {
+        &self.aux_tail
+    }
+}
+
 /// The data area: cells in lossless rings, atomics in overwrite rings.
 pub(crate) struct Data {
     cells: Vec<UnsafeCell<u64>>,
@@ -134,6 +175,13 @@ impl Data {
         unsafe { self.lend(offset, len, &mut copy) };
         // There is no slice of cells. A copy that nobody frees is one that lives long enough; executions are short.
         copy.leak()
+    }
+
+    /// # Safety
+    /// As for `claim`.
+    pub(crate) unsafe fn write(&self, position: u64, bytes: &[u8]) {
+        let offset = position as usize & (self.size - 1);
+        self.each_word(offset, 0, bytes.len(), |i, byte| *byte = bytes[i]);
     }
 
     pub(crate) fn atomic_word(&self, offset: usize) -> &AtomicU64 {

@@ -45,6 +45,60 @@ impl HeaderWords {
     }
 }
 
+/// The words of the header page that the seqlock covers, and it.
+pub(crate) struct TimeWords {
+    base: NonNull<u8>,
+}
+
+impl TimeWords {
+    /// # Safety
+    /// As for [`HeaderWords::new`], for the words named below.
+    pub(crate) unsafe fn new(base: NonNull<u8>) -> Self {
+        Self { base }
+    }
+
+    words! {
+        lock: AtomicU32 at layout::LOCK;
+        index: AtomicU32 at layout::INDEX;
+    }
+
+    /// The words from `offset` to `time_mask`.
+    #[inline(always)]
+    pub(crate) fn fields(&self) -> &[AtomicU64] {
+        const {
+            assert!(layout::time::FIRST.is_multiple_of(align_of::<AtomicU64>()));
+            assert!(layout::time::FIRST + layout::time::COUNT * size_of::<AtomicU64>() <= 4096);
+        };
+        // SAFETY: `new`'s contract: a page of at least 4096 bytes is mapped at `base`, page-aligned, for as long as `self`
+        // lives, and all accesses to these words are atomic. They are in the page and aligned (checked above), and an
+        // AtomicU64 is laid out as the u64 that stands there.
+        unsafe {
+            let first = self.base.as_ptr().add(layout::time::FIRST).cast::<AtomicU64>();
+            std::slice::from_raw_parts(first, layout::time::COUNT)
+        }
+    }
+}
+
+/// The words of the header page that describe the AUX area.
+pub(crate) struct AuxWords {
+    base: NonNull<u8>,
+}
+
+impl AuxWords {
+    /// # Safety
+    /// As for [`HeaderWords::new`], for the words named below.
+    pub(crate) unsafe fn new(base: NonNull<u8>) -> Self {
+        Self { base }
+    }
+
+    words! {
+        aux_head: AtomicU64 at layout::AUX_HEAD;
+        aux_tail: AtomicU64 at layout::AUX_TAIL;
+        aux_offset: AtomicU64 at layout::AUX_OFFSET;
+        aux_size: AtomicU64 at layout::AUX_SIZE;
+    }
+}
+
 /// The data area: `size` bytes at `base`, a power of two, page-aligned.
 pub(crate) struct Data {
     base: NonNull<u8>,
@@ -134,13 +188,29 @@ impl Data {
         scratch
     }
 
-    /// The word at `offset`, a multiple of 8, as an atomic. Callers go through [`Words`](super::Words), which exists only
-    /// where no plain access does.
+    /// Stores `bytes` from `position` on, around the end of the area where they reach beyond it.
+    ///
+    /// # Safety
+    /// `bytes.len() <= size`, the area is writable, and nobody else reads or writes those bytes meanwhile.
+    pub(crate) unsafe fn write(&self, position: u64, bytes: &[u8]) {
+        let offset = position as usize & (self.size - 1);
+        let (first, rest) = bytes.split_at(bytes.len().min(self.size - offset));
+        // SAFETY: [offset, offset + first.len()) and [0, rest.len()) lie in the area, as offset < size and bytes.len() <=
+        // size; nobody else accesses them, by contract, so they do not overlap `bytes` either.
+        unsafe {
+            self.at(offset).copy_from_nonoverlapping(first.as_ptr(), first.len());
+            self.at(0).copy_from_nonoverlapping(rest.as_ptr(), rest.len());
+        }
+    }
+
+    /// The word at `offset`, a multiple of 8, as an atomic. Callers go through [`Words`](super::Words) or
+    /// [`AuxMemory`](super::AuxMemory), which give it only where no plain access exists.
     #[inline(always)]
     pub(crate) fn atomic_word(&self, offset: usize) -> &AtomicU64 {
         assert!(offset < self.size && offset.is_multiple_of(8));
         // SAFETY: in the area and aligned (asserted); lives as long as the mapping; `Words` is handed out only for overwrite
-        // rings, which are never claimed or lent, and for mappings that this process only reads.
+        // rings, which are never claimed or lent, and for mappings that this process only reads; `AuxMemory` gives words
+        // only of areas that overwrite, and bytes only of those that do not.
         unsafe { AtomicU64::from_ptr(self.at(offset).cast()) }
     }
 }
@@ -250,6 +320,14 @@ impl Span<'_> {
 unsafe impl Send for HeaderWords {}
 // SAFETY: as above.
 unsafe impl Sync for HeaderWords {}
+// SAFETY: as above.
+unsafe impl Send for TimeWords {}
+// SAFETY: as above.
+unsafe impl Sync for TimeWords {}
+// SAFETY: as above.
+unsafe impl Send for AuxWords {}
+// SAFETY: as above.
+unsafe impl Sync for AuxWords {}
 // SAFETY: as above.
 unsafe impl Send for Data {}
 // SAFETY: as above.
