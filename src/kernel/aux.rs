@@ -11,8 +11,8 @@ impl Event {
     /// (`PERF_AUX_FLAG_TRUNCATED`).
     ///
     /// The event's ring comes first: [`mmap`](Self::mmap). Its header page, which the AUX area keeps mapped, says where
-    /// the area is, and its `PERF_RECORD_AUX` records what is in it: see [`AuxConsumer::span`]. The area is mapped once in
-    /// the event's life.
+    /// the area is, and its `PERF_RECORD_AUX` records, one for each `aux_watermark` bytes of the attr, what is in it: see
+    /// [`AuxConsumer::span`]. The area is mapped once in the event's life.
     ///
     /// # Errors
     ///
