@@ -53,16 +53,20 @@ pub fn skip(why: impl Display) {
     if std::env::var_os("PERFRING_REQUIRE_KERNEL").is_some_and(|value| value == "1") {
         panic!("{test}: PERFRING_REQUIRE_KERNEL=1, but: {why}");
     }
-    lacks(why);
+    say("SKIPPED", why);
 }
 
-/// Says that this machine lacks what a test is about, which no privilege and no kernel would change.
+/// Says that the hardware lacks what a test is about, which no privilege and no kernel would change.
 pub fn lacks(why: impl Display) {
+    say("ABSENT", why);
+}
+
+fn say(what: &str, why: impl Display) {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("a test");
     // The captured stderr is a handle of the standard library; the descriptor itself is not captured.
     if let Ok(fd) = io::stderr().as_fd().try_clone_to_owned() {
-        let _ = File::from(fd).write_all(format!("SKIPPED: {test}: {why}\n").as_bytes());
+        let _ = File::from(fd).write_all(format!("{what}: {test}: {why}\n").as_bytes());
     }
 }
 
