@@ -250,16 +250,8 @@ impl Event {
     ///
     /// [`Error::Ioctl`], also when the event is no tracepoint.
     pub fn query_bpf(&self) -> Result<Vec<u32>, Error> {
-        let mut most = 16;
-        loop {
-            let (ids, there) = sys::query_bpf(self.fd.as_fd(), most)
-                .map_err(|source| self.ioctl_error("PERF_EVENT_IOC_QUERY_BPF", source))?;
-            // The kernel has 64 at most; there may be more than a moment ago.
-            if there <= most || most >= 1 << 16 {
-                return Ok(ids);
-            }
-            most = there.saturating_mul(2).min(1 << 16);
-        }
+        // As many as a tracepoint can have; the kernel refuses to be asked for more.
+        sys::query_bpf(self.fd.as_fd(), 64).map_err(|source| self.ioctl_error("PERF_EVENT_IOC_QUERY_BPF", source))
     }
 
     /// Changes what the event watches (`PERF_EVENT_IOC_MODIFY_ATTRIBUTES`): the kernel can do that for address, length

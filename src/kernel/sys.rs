@@ -127,24 +127,18 @@ pub(super) fn set_bpf(fd: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result
     check(unsafe { perf::ioctls::SET_BPF(fd.as_raw_fd(), program) })
 }
 
-/// `PERF_EVENT_IOC_QUERY_BPF`: the ids of at most `most` programs, and how many there are.
-pub(super) fn query_bpf(fd: BorrowedFd<'_>, most: u32) -> io::Result<(Vec<u32>, u32)> {
+/// `PERF_EVENT_IOC_QUERY_BPF`: the ids of the programs, at most `most`; more are an error.
+pub(super) fn query_bpf(fd: BorrowedFd<'_>, most: u32) -> io::Result<Vec<u32>> {
     // `struct perf_event_query_bpf`: the room for ids, their number, and they.
     let mut words = vec![0_u32; (most as usize).saturating_add(2)];
     words[0] = most;
     // SAFETY: the descriptor is open while it is borrowed; the kernel writes the second word and then at most as many
     // words as the first one says, for which there is room. The allocation is aligned for u32, and borrowed.
-    let result = check(unsafe { libc::ioctl(fd.as_raw_fd(), QUERY_BPF as _, words.as_mut_ptr()) });
-    match result {
-        // There are more: their number was written all the same.
-        Err(error) if error.raw_os_error() != Some(libc::ENOSPC) => Err(error),
-        _ => {
-            let there = words[1];
-            words.drain(..2);
-            words.truncate(there.min(most) as usize);
-            Ok((words, there))
-        }
-    }
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), QUERY_BPF as _, words.as_mut_ptr()) })?;
+    let there = words[1];
+    words.drain(..2);
+    words.truncate(there as usize);
+    Ok(words)
 }
 
 /// `PERF_EVENT_IOC_MODIFY_ATTRIBUTES`
