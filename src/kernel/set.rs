@@ -418,11 +418,14 @@ impl RingSet {
         }
         let place = self.places.iter().position(|place| place.target == target).unwrap_or(self.places.len());
         let first = place * self.events.len();
+        // Before anything is numbered: what fails here leaves the set as it was.
+        for (number, (_, consumer)) in opened.iter().enumerate() {
+            if let Some(fd) = consumer.as_fd() {
+                sys::epoll_add(self.epoll.as_fd(), fd, (first + number) as u64).map_err(SetError::Epoll)?;
+            }
+        }
         for (number, (event, consumer)) in opened.into_iter().enumerate() {
             let ring = first + number;
-            if let Some(fd) = consumer.as_fd() {
-                sys::epoll_add(self.epoll.as_fd(), fd, ring as u64).map_err(SetError::Epoll)?;
-            }
             match (self.merge.streams_mut().get_mut(ring), self.rings.get_mut(ring)) {
                 (Some(slot), Some(known)) => {
                     *slot = Slot(Some(consumer));
@@ -622,9 +625,11 @@ impl RingSet {
             let now = Instant::now();
             if self.is_ready() {
                 // What the last drain left was younger than the delay then.
-                let since = self.drained.and_then(|drained| drained.checked_add(self.delay));
-                let held = *self.held.get_or_insert(since.unwrap_or(now));
-                if now >= held {
+                self.held = self.held.or_else(|| match self.drained {
+                    Some(drained) => drained.checked_add(self.delay),
+                    None => Some(now),
+                });
+                if self.held.is_some_and(|held| now >= held) {
                     return Ok(Wait::Ready);
                 }
             } else {
