@@ -418,7 +418,7 @@ impl fmt::Debug for Event {
 }
 
 /// Waits until the kernel wakes the reader of any of these events, all their tasks have ended, or the timeout has
-/// passed; without one, for ever. See [`Event::poll`].
+/// passed; without one, for ever. See [`Event::poll`]. Of no events at all, all have ended.
 ///
 /// # Errors
 ///
@@ -426,6 +426,9 @@ impl fmt::Debug for Event {
 pub fn poll(events: &[Event], timeout: Option<Duration>) -> Result<Wait, Error> {
     if events.iter().any(|event| !event.fd.is_mapped()) {
         return Err(Error::NotMapped);
+    }
+    if events.is_empty() {
+        return Ok(Wait::Closed);
     }
     let mut fds: Vec<_> =
         events.iter().map(|event| libc::pollfd { fd: event.as_raw_fd(), events: libc::POLLIN, revents: 0 }).collect();
