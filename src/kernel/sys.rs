@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use perf_event_open_sys as perf;
 use perf_event_open_sys::bindings::{
-    PERF_FLAG_FD_CLOEXEC, PERF_IOC_FLAG_GROUP, PERIOD, QUERY_BPF, SET_OUTPUT, perf_event_attr,
+    PERF_ATTR_SIZE_VER0, PERF_FLAG_FD_CLOEXEC, PERF_IOC_FLAG_GROUP, PERIOD, QUERY_BPF, SET_OUTPUT, perf_event_attr,
 };
 
 /// The byte that lets a stopped child go on; any other makes it give up.
@@ -55,9 +55,14 @@ pub(super) fn perf_event_open(
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// How many bytes of the attribute the kernel reads: it takes a size of 0 for the first one that there was.
+pub(super) fn attr_size(attr: &perf_event_attr) -> u32 {
+    if attr.size == 0 { PERF_ATTR_SIZE_VER0 } else { attr.size }
+}
+
 /// The attribute as the kernel reads it.
 pub(super) fn attr_bytes(attr: &perf_event_attr) -> &[u8] {
-    let size = (attr.size as usize).min(size_of::<perf_event_attr>());
+    let size = (attr_size(attr) as usize).min(size_of::<perf_event_attr>());
     // SAFETY: the pointer is valid for `size_of::<perf_event_attr>()` bytes, `size` is at most that, and the borrow
     // lasts as long as `attr`'s. Every byte is initialised: the struct has integers and unions of integers of one size
     // only, and the uapi leaves no hole in it (its gaps are named fields), so a `perf_event_attr` value has no padding.
