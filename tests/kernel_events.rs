@@ -124,6 +124,19 @@ fn a_breakpoint_counts_stores() {
     event.disable().unwrap();
     assert_eq!(event.read().unwrap().value, 5);
 
+    // Whether it is on is what the attribute says.
+    event.enable().unwrap();
+    event.modify_attributes(&watch(&word).sample_period(1).sample_type(SampleType::ADDR)).unwrap();
+    store(&word, 7);
+    assert_eq!(event.read().unwrap().value, 5);
+    let on = watch(&word).sample_period(1).sample_type(SampleType::ADDR).disabled(false);
+    event.modify_attributes(&on).unwrap();
+    store(&word, 7);
+    assert_eq!(event.read().unwrap().value, 12);
+    event.set_period(2).unwrap();
+    assert!(matches!(event.modify_attributes(&on), Err(Error::Ioctl { .. })));
+    event.modify_attributes(&on.sample_period(2)).unwrap();
+
     // The same by text.
     let text = format!("mem:{:#x}/8:w:u", word.as_ptr().addr());
     let event = EventBuilder::parse(&text).unwrap().disabled(true).open(Target::CallingThread).unwrap();

@@ -264,7 +264,10 @@ impl Event {
     }
 
     /// Changes what the event watches (`PERF_EVENT_IOC_MODIFY_ATTRIBUTES`): the kernel can do that for address, length
-    /// and access of breakpoints. All else must be as it was.
+    /// and access of breakpoints. All else must be as it was, or as [`set_period`](Self::set_period) has changed it.
+    ///
+    /// Whether the event is on afterwards, the kernel takes from the attribute, not from how it was: it is off if the
+    /// builder says `disabled`, and else on. After a refusal it is off if it was opened `disabled`.
     ///
     /// # Errors
     ///
