@@ -149,6 +149,11 @@ impl EventBuilder {
                 allowed_at: self.allowed_at(target),
                 source,
             },
+            Some(libc::ENOENT) if self.probe().is_some_and(Probe::is_kernel) => Error::UnsupportedEvent {
+                event: event(),
+                diagnosis: Diagnosis::Rule("/proc/kallsyms has no such symbol, or its module is not loaded"),
+                source,
+            },
             Some(libc::ENOENT | libc::EOPNOTSUPP) => {
                 Error::UnsupportedEvent { event: event(), diagnosis: self.diagnose(target, leader), source }
             }
@@ -315,5 +320,10 @@ mod tests {
         assert!(matches!(error(libc::EINVAL, thread), Error::InvalidAttr { .. }));
         assert!(matches!(error(libc::EIO, thread), Error::Open { .. }));
         assert!(matches!(error(libc::E2BIG, thread), Error::AttrSize { known: 64, .. }));
+
+        let mut builder = EventBuilder::new(77, 0);
+        builder.set_probe(Probe::of_kernel(77, c"no_such_function"));
+        let error = builder.open_error(thread, None, 64, io::Error::from_raw_os_error(libc::ENOENT));
+        assert!(error.to_string().contains("no such symbol"), "{error}");
     }
 }

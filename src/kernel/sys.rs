@@ -40,7 +40,10 @@ pub(super) fn perf_event_open(
     // which the struct also has), just checked to lie inside, and writes `attr.size` at most. `leader` is -1 or open
     // while it is borrowed. The PMUs of probes read a string at the address `config1`: that of `text`, which is borrowed
     // for the call and ends in NUL. When a caller made up a `config1` of its own, the kernel reads from there, or
-    // answers EFAULT; it writes nothing, so no memory of this process changes.
+    // answers EFAULT; it writes nothing there. What the event does once it is open is another matter: a uprobe puts an
+    // instruction into the code of processes, and its reference counter into their data, perhaps into this one's. That
+    // is done to files' mappings by who may do it to any process, and is as much outside of what Rust can promise as
+    // writing to /proc/self/mem; the docs of uprobes say what their arguments must be.
     let fd = unsafe { perf::perf_event_open(attr, pid, cpu, leader, PERF_FLAG_FD_CLOEXEC.into()) };
     // Before anything else can set it.
     let error = io::Error::last_os_error();
