@@ -124,6 +124,19 @@ fn a_breakpoint_counts_stores() {
     event.disable().unwrap();
     assert_eq!(event.read().unwrap().value, 5);
 
+    // Whether it is on is what the attribute says.
+    event.enable().unwrap();
+    event.modify_attributes(&watch(&word).sample_period(1).sample_type(SampleType::ADDR)).unwrap();
+    store(&word, 7);
+    assert_eq!(event.read().unwrap().value, 5);
+    let on = watch(&word).sample_period(1).sample_type(SampleType::ADDR).disabled(false);
+    event.modify_attributes(&on).unwrap();
+    store(&word, 7);
+    assert_eq!(event.read().unwrap().value, 12);
+    event.set_period(2).unwrap();
+    assert!(matches!(event.modify_attributes(&on), Err(Error::Ioctl { .. })));
+    event.modify_attributes(&on.sample_period(2)).unwrap();
+
     // The same by text.
     let text = format!("mem:{:#x}/8:w:u", word.as_ptr().addr());
     let event = EventBuilder::parse(&text).unwrap().disabled(true).open(Target::CallingThread).unwrap();
@@ -299,6 +312,46 @@ fn a_large_group_needs_a_large_read() {
     let members = vec![EventBuilder::software(Software::Dummy).exclude_kernel(true).exclude_hv(true); 40];
     let group = page_faults().read_format(ReadFormat::LOST).open_group(Target::CallingThread, &members).unwrap();
     assert_eq!(group.read().unwrap().counts.len(), 41);
+}
+
+#[test]
+fn a_group_that_cannot_be_read_is_not_made() {
+    if !require_kernel(Need::OwnEvents) {
+        return;
+    }
+    // With an id and a number of lost records, 682 events have 16 KiB.
+    let members = vec![EventBuilder::software(Software::Dummy).exclude_kernel(true).exclude_hv(true); 700];
+    let leader = page_faults().read_format(ReadFormat::LOST);
+    match leader.open_group(Target::CallingThread, &members) {
+        Err(error @ Error::TooManyFiles { .. }) => skip(error),
+        Err(error) => assert!(matches!(error, Error::GroupTooLarge { .. }), "{error}"),
+        Ok(_) => panic!("such a group cannot be read"),
+    }
+}
+
+#[test]
+fn a_size_that_leaves_something_out_is_refused() {
+    if !require_kernel(Need::OwnEvents) {
+        return;
+    }
+    let open = |builder: &EventBuilder, size| {
+        let mut builder = builder.clone();
+        builder.attr_mut().size = size;
+        builder.open(Target::CallingThread)
+    };
+    for size in [0, 64] {
+        let event = open(&page_faults(), size).unwrap();
+        assert_eq!(event.attr_bytes().len(), 64);
+        event.decoder().unwrap();
+        let error = open(&page_faults().clockid(ClockId::Monotonic), size).unwrap_err();
+        assert!(error.to_string().contains("leaves out what is set in clockid"), "{error}");
+        let error = open(&watch(&AtomicU64::new(0)), size).unwrap_err();
+        assert!(error.to_string().contains("leaves out what is set in config2"), "{error}");
+    }
+    let error = open(&page_faults(), 63).unwrap_err();
+    assert!(matches!(error, Error::AttrSize { .. }) && error.to_string().contains("64 at least"), "{error}");
+    let error = open(&page_faults(), 1 << 20).unwrap_err();
+    assert!(error.to_string().contains("unknown beyond byte"), "{error}");
 }
 
 #[test]

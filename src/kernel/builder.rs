@@ -138,7 +138,8 @@ impl EventBuilder {
 
     /// The description itself, for what has no method here.
     ///
-    /// `size` may be made smaller, down to 64, to speak an older ABI; a larger one is refused. The `config1` of a probe
+    /// `size` may be made smaller, down to 64, to speak an older ABI; a larger one is refused, and one that leaves out a
+    /// field that is set. The `config1` of a probe
     /// is set when it is opened, whatever it is here.
     ///
     /// ```
@@ -475,6 +476,8 @@ mod tests {
         damaged.size = u32::MAX;
         assert_eq!(sys::attr_bytes(&damaged).len(), bytes.len());
         damaged.size = 64;
+        assert_eq!(sys::attr_bytes(&damaged).len(), 64);
+        damaged.size = 0;
         assert_eq!(sys::attr_bytes(&damaged).len(), 64);
     }
 

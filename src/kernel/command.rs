@@ -3,9 +3,14 @@
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Child, Command};
+use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::kernel::{Error, error_from_limits, sys};
+
+/// Held while a child is being made. A child that is forked meanwhile, and stops, would keep copies of the pipes by which
+/// this one, and the standard library, learn what became of the other child: both would wait until it goes on.
+static FORKING: Mutex<()> = Mutex::new(());
 
 /// A child process that stands right before its `execve(2)`, so that events can be opened on it that see the program
 /// from its first instruction.
@@ -56,6 +61,7 @@ impl StoppedCommand {
         let failed = |source: io::Error| {
             error_from_limits(source).unwrap_or_else(|source| Error::Command { program: program.clone(), source })
         };
+        let _forking = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
         let (pid_in, pid_out) = pipe().map_err(failed)?;
         let (gate_in, gate_out) = pipe().map_err(failed)?;
         sys::stop_before_exec(&mut command, pid_out, gate_in.as_raw_fd(), gate_out.as_raw_fd());

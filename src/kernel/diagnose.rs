@@ -229,9 +229,18 @@ pub(super) fn diagnose(attr: &perf_event_attr, mut accepts: impl FnMut(&perf_eve
 pub(super) fn fields_beyond(attr: &perf_event_attr, known: u32) -> Vec<&'static str> {
     macro_rules! ends {
         ($($name:ident $get:expr),+ $(,)?) => {
-            [$((stringify!($name), offset_of!(perf_event_attr, $name), u64::from($get) != 0)),+]
+            [$((
+                stringify!($name),
+                offset_of!(perf_event_attr, $name) + size_of_val(&attr.$name),
+                u64::from($get) != 0,
+            )),+]
         };
     }
+    // Two that are in unions: their ends are where the next field starts.
+    let unions = [
+        ("config2", offset_of!(perf_event_attr, branch_sample_type), attr.config2 != 0),
+        ("aux_action", offset_of!(perf_event_attr, sig_data), attr.aux_action != 0),
+    ];
     let fields = ends![
         branch_sample_type attr.branch_sample_type,
         sample_regs_user attr.sample_regs_user,
@@ -245,7 +254,12 @@ pub(super) fn fields_beyond(attr: &perf_event_attr, known: u32) -> Vec<&'static 
         config3 attr.config3,
         config4 attr.config4,
     ];
-    fields.into_iter().filter(|(_, at, set)| *set && *at >= known as usize).map(|(name, ..)| name).collect()
+    unions
+        .into_iter()
+        .chain(fields)
+        .filter(|(_, end, set)| *set && *end > known as usize)
+        .map(|(name, ..)| name)
+        .collect()
 }
 
 /// What the kernel refuses whatever the event is.
@@ -359,7 +373,9 @@ mod tests {
         let attr = *builder().config3(1).config4(2).sig_data(3).attr();
         assert_eq!(fields_beyond(&attr, 136), ["config4"]);
         assert_eq!(fields_beyond(&attr, 120), ["sig_data", "config3", "config4"]);
+        assert_eq!(fields_beyond(&attr, 132), ["config3", "config4"]);
         assert_eq!(fields_beyond(&attr, 144), [""; 0]);
+        assert_eq!(fields_beyond(builder().config2(1).attr(), 64), ["config2"]);
     }
 
     #[test]

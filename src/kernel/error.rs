@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
 
+use perf_event_open_sys::bindings::PERF_ATTR_SIZE_VER0;
+
 use crate::kernel::diagnose::Diagnosis;
 use crate::kernel::suggest::question;
 use crate::kernel::{FormatError, ReadFormat, Target};
@@ -80,12 +82,8 @@ pub enum Error {
         pid: u32,
     },
 
-    /// The attributes are larger than the kernel, or this crate, knows (`E2BIG`).
-    #[error(
-        "perf_event_attr has {size} bytes with fields set that are unknown beyond byte {known}{}{}",
-        if fields.is_empty() { "" } else { ": a newer kernel is needed for " },
-        fields.join(", ")
-    )]
+    /// The attributes are larger than the kernel, or this crate, knows (`E2BIG`), or `size` leaves out what is set.
+    #[error("{}", explain_attr_size(*size, *known, fields))]
     AttrSize {
         /// `perf_event_attr.size` as it was asked for.
         size: u32,
@@ -93,6 +91,13 @@ pub enum Error {
         known: u32,
         /// The fields that are set beyond it.
         fields: Vec<&'static str>,
+    },
+
+    /// The group has so many events that they cannot be read at once (`E2BIG`).
+    #[error("no place in the group for {event}: the values that a read of a group gives have 16 KiB at most")]
+    GroupTooLarge {
+        /// The event that found no place.
+        event: String,
     },
 
     /// More samples a second were asked for than the kernel allows.
@@ -690,6 +695,20 @@ fn missing_pmu(name: &str) -> &'static str {
         "kprobe" => " (the kernel was built without CONFIG_KPROBE_EVENTS)",
         "cpu" => " (virtual machines often have no hardware counters)",
         _ => "",
+    }
+}
+
+fn explain_attr_size(size: u32, known: u32, fields: &[&str]) -> String {
+    let fields = fields.join(", ");
+    if size < PERF_ATTR_SIZE_VER0 {
+        format!("a perf_event_attr of {size} bytes is none: it has {PERF_ATTR_SIZE_VER0} at least")
+    } else if size == known {
+        format!("a perf_event_attr of {size} bytes leaves out what is set in {fields}")
+    } else {
+        format!(
+            "perf_event_attr has {size} bytes with fields set that are unknown beyond byte {known}{}{fields}",
+            if fields.is_empty() { "" } else { ": a newer kernel is needed for " },
+        )
     }
 }
 

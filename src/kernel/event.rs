@@ -255,7 +255,10 @@ impl Event {
     }
 
     /// Changes what the event watches (`PERF_EVENT_IOC_MODIFY_ATTRIBUTES`): the kernel can do that for address, length
-    /// and access of breakpoints. All else must be as it was.
+    /// and access of breakpoints. All else must be as it was, or as [`set_period`](Self::set_period) has changed it.
+    ///
+    /// Whether the event is on afterwards, the kernel takes from the attribute, not from how it was: it is off if the
+    /// builder says `disabled`, and else on. After a refusal it is off if it was opened `disabled`.
     ///
     /// # Errors
     ///
@@ -431,7 +434,7 @@ pub(super) fn map_error(pages: usize, page_size: usize, error: MapError) -> Erro
 }
 
 /// Waits until the kernel wakes the reader of any of these events, all their tasks have ended, or the timeout has
-/// passed; without one, for ever. See [`Event::poll`].
+/// passed; without one, for ever. See [`Event::poll`]. Of no events at all, all have ended.
 ///
 /// # Errors
 ///
@@ -439,6 +442,9 @@ pub(super) fn map_error(pages: usize, page_size: usize, error: MapError) -> Erro
 pub fn poll(events: &[Event], timeout: Option<Duration>) -> Result<Wait, Error> {
     if events.iter().any(|event| !event.fd.is_mapped()) {
         return Err(Error::NotMapped);
+    }
+    if events.is_empty() {
+        return Ok(Wait::Closed);
     }
     let mut fds: Vec<_> =
         events.iter().map(|event| libc::pollfd { fd: event.as_raw_fd(), events: libc::POLLIN, revents: 0 }).collect();

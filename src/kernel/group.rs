@@ -35,7 +35,7 @@ impl EventBuilder {
     ///
     /// # Errors
     ///
-    /// Those of [`open`](Self::open), of whichever of the events.
+    /// Those of [`open`](Self::open), of whichever of the events, and [`Error::GroupTooLarge`].
     pub fn open_group(&self, target: Target, members: &[EventBuilder]) -> Result<Group, Error> {
         let mut leader = self.clone();
         leader.attr.read_format |= (ReadFormat::GROUP | ReadFormat::ID).bits();

@@ -38,6 +38,14 @@ impl EventBuilder {
     pub(super) fn open_in(&self, target: Target, leader: Option<BorrowedFd<'_>>) -> Result<Event, Error> {
         let (pid, cpu) = target.arguments()?;
         let mut attr = self.attr;
+        let size = sys::attr_size(&attr);
+        if (bindings::PERF_ATTR_SIZE_VER0..size_of::<perf_event_attr>() as u32).contains(&size) {
+            // The kernel would not see them, and open something else than what is described.
+            let fields = fields_beyond(&attr, size);
+            if !fields.is_empty() {
+                return Err(Error::AttrSize { size, known: size, fields });
+            }
+        }
         match PerfFd::open(&mut attr, pid, cpu, leader, self.probe().map(Probe::text)) {
             Ok(fd) => Ok(Event::new(fd, attr, self.describe(), target)),
             Err(error) => Err(self.open_error(target, leader, attr.size, error)),
@@ -141,6 +149,11 @@ impl EventBuilder {
                 allowed_at: self.allowed_at(target),
                 source,
             },
+            Some(libc::ENOENT) if self.probe().is_some_and(Probe::is_kernel) => Error::UnsupportedEvent {
+                event: event(),
+                diagnosis: Diagnosis::Rule("/proc/kallsyms has no such symbol, or its module is not loaded"),
+                source,
+            },
             Some(libc::ENOENT | libc::EOPNOTSUPP) => {
                 Error::UnsupportedEvent { event: event(), diagnosis: self.diagnose(target, leader), source }
             }
@@ -154,6 +167,14 @@ impl EventBuilder {
             },
             Some(libc::ENODEV | libc::ENXIO) => Error::NoDevice { event: event(), source },
             Some(libc::ESRCH) if target.pid().is_some() => Error::NoSuchTask { pid: target.pid().unwrap_or_default() },
+            // The attribute was understood.
+            Some(libc::E2BIG)
+                if leader.is_some()
+                    && size_after == self.attr.size
+                    && self.attr.size as usize <= size_of::<perf_event_attr>() =>
+            {
+                Error::GroupTooLarge { event: event() }
+            }
             Some(libc::E2BIG) => {
                 let known = match size_after {
                     kernel if kernel != self.attr.size => kernel,
@@ -299,5 +320,10 @@ mod tests {
         assert!(matches!(error(libc::EINVAL, thread), Error::InvalidAttr { .. }));
         assert!(matches!(error(libc::EIO, thread), Error::Open { .. }));
         assert!(matches!(error(libc::E2BIG, thread), Error::AttrSize { known: 64, .. }));
+
+        let mut builder = EventBuilder::new(77, 0);
+        builder.set_probe(Probe::of_kernel(77, c"no_such_function"));
+        let error = builder.open_error(thread, None, 64, io::Error::from_raw_os_error(libc::ENOENT));
+        assert!(error.to_string().contains("no such symbol"), "{error}");
     }
 }

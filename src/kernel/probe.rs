@@ -18,8 +18,19 @@ pub(super) struct Probe {
 }
 
 impl Probe {
+    /// One in the kernel, without asking whether it knows any.
+    #[cfg(test)]
+    pub(super) fn of_kernel(type_: u32, text: &CStr) -> Self {
+        Self { type_, text: text.into(), user: false }
+    }
+
     pub(super) fn text(&self) -> &CStr {
         &self.text
+    }
+
+    /// Whether it is one in the kernel.
+    pub(super) fn is_kernel(&self) -> bool {
+        !self.user
     }
 
     /// The file of a probe in user space.
@@ -35,6 +46,10 @@ impl EventBuilder {
     /// `offset` counts bytes from the start of the file; it is not an address. For a function it is its symbol's value,
     /// less the address and plus the file offset of the loadable segment that holds it (`readelf -sl`); the feature
     /// `symbols` has `uprobe_symbol`, which finds it. Needs `CAP_PERFMON`, whatever `perf_event_paranoid` is.
+    ///
+    /// It must be the first byte of an instruction. The kernel replaces that byte, and cannot tell whether an instruction
+    /// starts there: a probe in the middle of one makes every process that runs it do something else, or crash, this one
+    /// included.
     ///
     /// # Errors
     ///
@@ -108,6 +123,9 @@ impl EventBuilder {
 
     /// Where, in the file of a uprobe, the counter is that the kernel raises while the probe is there: the semaphore of
     /// a statically defined probe. 0: none.
+    ///
+    /// It must be the offset of such a counter: whatever two bytes are there, every process that maps them writable gets
+    /// them changed.
     ///
     /// # Errors
     ///

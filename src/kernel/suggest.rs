@@ -7,7 +7,8 @@ const MOST: usize = 4;
 pub(super) fn near<T: AsRef<str>>(name: &str, known: impl IntoIterator<Item = T>) -> Vec<String> {
     let wanted = name.to_lowercase();
     // A third of the letters may be wrong. Longer names than any event has cost time and are like none.
-    let worst = wanted.chars().count().div_ceil(3);
+    let letters = wanted.chars().count();
+    let worst = letters.div_ceil(3);
     if wanted.len() > 256 {
         return Vec::new();
     }
@@ -15,9 +16,12 @@ pub(super) fn near<T: AsRef<str>>(name: &str, known: impl IntoIterator<Item = T>
         .into_iter()
         .filter_map(|known| {
             let known = known.as_ref();
-            let distance = match distance(&wanted, &known.to_lowercase()) {
+            let lower = known.to_lowercase();
+            // It is no less than the difference of the lengths; symbols of programs are many, and can be long.
+            let least = lower.chars().count().abs_diff(letters);
+            let distance = match if least > worst { least } else { distance(&wanted, &lower) } {
                 // A word of it that was left out or added.
-                far if far > worst && wanted.len() >= 4 && known.to_lowercase().contains(&wanted) => worst,
+                far if far > worst && wanted.len() >= 4 && lower.contains(&wanted) => worst,
                 near => near,
             };
             (distance <= worst).then(|| (distance, known.to_owned()))
@@ -76,6 +80,8 @@ mod tests {
         assert_eq!(near("xyzzy", known), [""; 0]);
         assert_eq!(near("", known), [""; 0]);
         assert_eq!(near(&"x".repeat(1 << 20), known), [""; 0]);
+        // Each of these would take seconds to compare letter by letter.
+        assert_eq!(near(&"x".repeat(256), vec!["y".repeat(1 << 20); 64]), [""; 0]);
         assert_eq!(question(&near("dumy", known)), "; did you mean dummy?");
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use perf_event_open_sys as perf;
 use perf_event_open_sys::bindings::{
-    PERF_FLAG_FD_CLOEXEC, PERF_IOC_FLAG_GROUP, PERIOD, QUERY_BPF, SET_OUTPUT, perf_event_attr,
+    PERF_ATTR_SIZE_VER0, PERF_FLAG_FD_CLOEXEC, PERF_IOC_FLAG_GROUP, PERIOD, QUERY_BPF, SET_OUTPUT, perf_event_attr,
 };
 
 /// The byte that lets a stopped child go on; any other makes it give up.
@@ -40,7 +40,10 @@ pub(super) fn perf_event_open(
     // which the struct also has), just checked to lie inside, and writes `attr.size` at most. `leader` is -1 or open
     // while it is borrowed. The PMUs of probes read a string at the address `config1`: that of `text`, which is borrowed
     // for the call and ends in NUL. When a caller made up a `config1` of its own, the kernel reads from there, or
-    // answers EFAULT; it writes nothing, so no memory of this process changes.
+    // answers EFAULT; it writes nothing there. What the event does once it is open is another matter: a uprobe puts an
+    // instruction into the code of processes, and its reference counter into their data, perhaps into this one's. That
+    // is done to files' mappings by who may do it to any process, and is as much outside of what Rust can promise as
+    // writing to /proc/self/mem; the docs of uprobes say what their arguments must be.
     let fd = unsafe { perf::perf_event_open(attr, pid, cpu, leader, PERF_FLAG_FD_CLOEXEC.into()) };
     // Before anything else can set it.
     let error = io::Error::last_os_error();
@@ -55,9 +58,14 @@ pub(super) fn perf_event_open(
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// How many bytes of the attribute the kernel reads: it takes a size of 0 for the first one that there was.
+pub(super) fn attr_size(attr: &perf_event_attr) -> u32 {
+    if attr.size == 0 { PERF_ATTR_SIZE_VER0 } else { attr.size }
+}
+
 /// The attribute as the kernel reads it.
 pub(super) fn attr_bytes(attr: &perf_event_attr) -> &[u8] {
-    let size = (attr.size as usize).min(size_of::<perf_event_attr>());
+    let size = (attr_size(attr) as usize).min(size_of::<perf_event_attr>());
     // SAFETY: the pointer is valid for `size_of::<perf_event_attr>()` bytes, `size` is at most that, and the borrow
     // lasts as long as `attr`'s. Every byte is initialised: the struct has integers and unions of integers of one size
     // only, and the uapi leaves no hole in it (its gaps are named fields), so a `perf_event_attr` value has no padding.
