@@ -185,8 +185,8 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// The file of a probe is no ELF file that can be read.
-    #[error("cannot read the symbols of {}: {reason}", path.display())]
+    /// The file of a probe is no ELF file that can be read, or its symbol leads to no single function.
+    #[error("no probe can be put into {} by the name of a function: {reason}", path.display())]
     ProbeElf {
         /// The file.
         path: PathBuf,
