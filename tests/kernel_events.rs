@@ -562,7 +562,7 @@ fn outputs_that_do_not_go_together_say_why() {
     }
     let builder = page_faults().sample_period(1);
     let mut ring = builder.open(Target::CallingThread).unwrap();
-    let _consumer = ring.mmap(1).unwrap();
+    let consumer = ring.mmap(1).unwrap();
     let refused = |builder: &EventBuilder, target| builder.open(target).unwrap().set_output(&ring).unwrap_err();
     let error = refused(&builder.clone().clockid(ClockId::Monotonic), Target::CallingThread);
     assert!(matches!(error, Error::OutputClock) && error.to_string().contains("clockid"), "{error}");
@@ -574,6 +574,14 @@ fn outputs_that_do_not_go_together_say_why() {
     assert!(matches!(error, Error::OutputTask { .. }), "{error}");
     let error = refused(&builder, Target::Cpu { cpu: 0 });
     assert!(matches!(error, Error::OutputCpu { cpu: Some(0), output: None }), "{error}");
+    let mut other = std::thread::scope(|scope| {
+        scope.spawn(|| builder.open(Target::CallingThread).unwrap()).join().expect("an event of another thread")
+    });
+    let error = other.set_output(&ring).unwrap_err();
+    assert!(matches!(error, Error::OutputGone) && error.to_string().contains("different threads"), "{error}");
+    drop(consumer);
+    let error = refused(&builder, Target::CallingThread);
+    assert!(matches!(error, Error::OutputGone) && error.to_string().contains("consumer was dropped"), "{error}");
 }
 
 #[test]

@@ -289,6 +289,12 @@ pub enum Error {
     #[error("two events cannot write into one ring when write_backward is set in one of them only")]
     OutputDirection,
 
+    /// There is no ring any longer to redirect records to, or it is another thread's.
+    #[error(
+        "the event that records are to be redirected to has lost its ring, since the consumer was dropped; or both were opened on the calling thread, by different threads"
+    )]
+    OutputGone,
+
     /// Events that follow a task and its children over all CPUs can write into no ring.
     #[error(
         "an event with inherit that follows a task over all CPUs cannot write into another's ring: open one event per CPU (open_task_on_cpus), or do not inherit"

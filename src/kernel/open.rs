@@ -235,7 +235,7 @@ impl EventBuilder {
         let path = self.probe()?.path()?;
         let offset = self.attr.config2;
         let file = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
-        (offset >= file.len()).then(|| Error::ProbeOffset { path, offset, len: file.len() })
+        (offset >= file.len()).then_some(Error::ProbeOffset { path, offset, len: file.len() })
     }
 
     /// The capability that this needs, and for what, whatever perf_event_paranoid is.
