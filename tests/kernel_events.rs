@@ -219,9 +219,24 @@ fn probes_are_found_by_their_symbols() {
     }
     let error = EventBuilder::uprobe_symbol(&program, "perfring_probed_by_nmae").unwrap_err();
     assert!(error.to_string().contains("did you mean perfring_probed_by_name"), "{error}");
+    black_box(&PERFRING_DATA_BY_NAME);
+    let error = EventBuilder::uprobe_symbol(&program, "PERFRING_DATA_BY_NAME").unwrap_err();
+    assert!(matches!(error, Error::NoSymbol { .. }), "{error}");
+    // Functions of glibc that choose others, or that have several versions.
+    let (libc, _) = file_offset(libc::getpid as *const () as usize);
+    for name in ["strlen", "memcpy"] {
+        let result = EventBuilder::uprobe_symbol(&libc, name);
+        if cfg!(all(target_env = "gnu", target_arch = "x86_64")) {
+            assert!(matches!(result, Err(Error::ProbeElf { .. })), "{name}: {result:?}");
+        }
+    }
     assert!(matches!(EventBuilder::uprobe_symbol("Cargo.toml", "main"), Err(Error::ProbeElf { .. })));
     assert!(matches!(EventBuilder::uprobe_symbol("/nonexistent", "main"), Err(Error::ProbeFile { .. })));
 }
+
+#[cfg(feature = "symbols")]
+#[unsafe(no_mangle)]
+static PERFRING_DATA_BY_NAME: [u64; 4] = [1, 2, 3, 4];
 
 #[cfg(feature = "symbols")]
 #[inline(never)]
@@ -243,6 +258,12 @@ fn a_probe_that_cannot_be_says_why() {
     let program = std::env::current_exe().unwrap();
     let error = open(program.to_str().unwrap(), 1 << 40);
     assert!(matches!(error, Error::ProbeOffset { offset: 0x100_0000_0000, .. }), "{error}");
+    // The kernel would take these.
+    let len = program.metadata().unwrap().len();
+    for beyond in [len, 1 << 63, u64::MAX] {
+        let error = open(program.to_str().unwrap(), beyond);
+        assert!(matches!(error, Error::ProbeOffset { offset, .. } if offset == beyond), "{error}");
+    }
     assert!(matches!(EventBuilder::uprobe("/a\0b", 0), Err(Error::ProbeText { position: 2, .. })));
 
     // Whatever is done to the attribute, no address of anything but the path is passed.
@@ -541,7 +562,7 @@ fn outputs_that_do_not_go_together_say_why() {
     }
     let builder = page_faults().sample_period(1);
     let mut ring = builder.open(Target::CallingThread).unwrap();
-    let _consumer = ring.mmap(1).unwrap();
+    let consumer = ring.mmap(1).unwrap();
     let refused = |builder: &EventBuilder, target| builder.open(target).unwrap().set_output(&ring).unwrap_err();
     let error = refused(&builder.clone().clockid(ClockId::Monotonic), Target::CallingThread);
     assert!(matches!(error, Error::OutputClock) && error.to_string().contains("clockid"), "{error}");
@@ -553,6 +574,14 @@ fn outputs_that_do_not_go_together_say_why() {
     assert!(matches!(error, Error::OutputTask { .. }), "{error}");
     let error = refused(&builder, Target::Cpu { cpu: 0 });
     assert!(matches!(error, Error::OutputCpu { cpu: Some(0), output: None }), "{error}");
+    let mut other = std::thread::scope(|scope| {
+        scope.spawn(|| builder.open(Target::CallingThread).unwrap()).join().expect("an event of another thread")
+    });
+    let error = other.set_output(&ring).unwrap_err();
+    assert!(matches!(error, Error::OutputGone) && error.to_string().contains("different threads"), "{error}");
+    drop(consumer);
+    let error = refused(&builder, Target::CallingThread);
+    assert!(matches!(error, Error::OutputGone) && error.to_string().contains("consumer was dropped"), "{error}");
 }
 
 #[test]

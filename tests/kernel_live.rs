@@ -765,26 +765,6 @@ fn a_command_inherits_and_leaves_no_files() {
 }
 
 #[test]
-fn commands_that_are_made_at_once_start_one_by_one() {
-    let make = || StoppedCommand::spawn(Command::new("true")).expect("a process");
-    // Other threads, so that what would wait for ever fails.
-    let (done, all) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        for _ in 0..50 {
-            let (first, second) = std::thread::scope(|scope| {
-                let (first, second) = (scope.spawn(make), scope.spawn(make));
-                (first.join().expect("a command"), second.join().expect("a command"))
-            });
-            for command in [first, second] {
-                assert!(command.start().expect("true runs").wait().expect("its end").success());
-            }
-        }
-        let _ = done.send(());
-    });
-    all.recv_timeout(PATIENCE.unwrap_or_default()).expect("each starts without the other");
-}
-
-#[test]
 fn nothing_to_wait_for_has_ended() {
     assert_eq!(poll(&[], None).expect("no events are no error"), Wait::Closed);
 }

@@ -9,7 +9,8 @@ use std::thread::JoinHandle;
 use crate::kernel::{Error, error_from_limits, sys};
 
 /// Held while a child is being made. A child that is forked meanwhile, and stops, would keep copies of the pipes by which
-/// this one, and the standard library, learn what became of the other child: both would wait until it goes on.
+/// this one, and the standard library, learn what became of the other child: both would wait until it goes on. It does
+/// not cover the moment in which the standard library closes its copy after the fork, which cannot be seen from here.
 static FORKING: Mutex<()> = Mutex::new(());
 
 /// A child process that stands right before its `execve(2)`, so that events can be opened on it that see the program
@@ -17,6 +18,9 @@ static FORKING: Mutex<()> = Mutex::new(());
 ///
 /// Open the events with [`enable_on_exec`](crate::kernel::EventBuilder::enable_on_exec), map them, then
 /// [`start`](Self::start) the program. Dropped without being started, the child ends without having run the program.
+///
+/// Until it executes the program, the child has copies of all descriptors of this process, also of those that an exec
+/// closes: a pipe does not end, and a file that was being written cannot be executed, as long as it stands.
 ///
 /// The child is made by a thread of its own, because [`Command::spawn`] returns only once the program runs. A parent
 /// death signal (`PR_SET_PDEATHSIG`) that the command sets would come when that thread ends, so do not set one.

@@ -185,8 +185,8 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// The file of a probe is no ELF file that can be read.
-    #[error("cannot read the symbols of {}: {reason}", path.display())]
+    /// The file of a probe is no ELF file that can be read, or its symbol leads to no single function.
+    #[error("no probe can be put into {} by the name of a function: {reason}", path.display())]
     ProbeElf {
         /// The file.
         path: PathBuf,
@@ -288,6 +288,12 @@ pub enum Error {
     /// Only events that write in the same direction can write into one ring.
     #[error("two events cannot write into one ring when write_backward is set in one of them only")]
     OutputDirection,
+
+    /// There is no ring any longer to redirect records to, or it is another thread's.
+    #[error(
+        "the event that records are to be redirected to has lost its ring, since the consumer was dropped; or both were opened on the calling thread, by different threads"
+    )]
+    OutputGone,
 
     /// Events that follow a task and its children over all CPUs can write into no ring.
     #[error(

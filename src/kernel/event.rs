@@ -164,15 +164,14 @@ impl Event {
     /// # Errors
     ///
     /// [`Error::AlreadyMapped`], [`Error::OutputNotMapped`], [`Error::OutputCpu`], [`Error::OutputTask`],
-    /// [`Error::OutputClock`], [`Error::OutputDirection`], [`Error::OutputInherited`], [`Error::Ioctl`].
+    /// [`Error::OutputClock`], [`Error::OutputDirection`], [`Error::OutputInherited`], [`Error::OutputGone`],
+    /// [`Error::Ioctl`].
     pub fn set_output(&mut self, output: &Event) -> Result<(), Error> {
         if !output.fd.is_mapped() && !output.fd.is_redirected() {
             return Err(Error::OutputNotMapped);
         }
         self.fd.set_output(Some(&output.fd)).map_err(|error| match error {
-            MapError::System(source) if source.raw_os_error() == Some(libc::EINVAL) => {
-                self.output_error(output, source)
-            }
+            MapError::System(source) if source.raw_os_error() == Some(libc::EINVAL) => self.output_error(output),
             error => self.redirect_error(error),
         })
     }
@@ -198,7 +197,7 @@ impl Event {
     }
 
     /// Why the outputs cannot be joined.
-    fn output_error(&self, output: &Event, source: io::Error) -> Error {
+    fn output_error(&self, output: &Event) -> Error {
         let clock = |attr: &perf_event_attr| (attr.use_clockid() == 1).then_some(attr.clockid);
         if self.attr.write_backward() != output.attr.write_backward() {
             Error::OutputDirection
@@ -209,7 +208,7 @@ impl Event {
         } else if self.target.cpu().is_none() && self.target != output.target {
             Error::OutputTask { target: self.target, output: output.target }
         } else {
-            self.ioctl_error("PERF_EVENT_IOC_SET_OUTPUT", source)
+            Error::OutputGone
         }
     }
 

@@ -46,6 +46,10 @@ impl EventBuilder {
                 return Err(Error::AttrSize { size, known: size, fields });
             }
         }
+        // The kernel takes some of these, such as negative ones: the probe would never be hit.
+        if let Some(error) = self.probe_beyond() {
+            return Err(error);
+        }
         match PerfFd::open(&mut attr, pid, cpu, leader, self.probe().map(Probe::text)) {
             Ok(fd) => Ok(Event::new(fd, attr, self.describe(), target)),
             Err(error) => Err(self.open_error(target, leader, attr.size, error)),
@@ -216,16 +220,22 @@ impl EventBuilder {
             return None;
         }
         let path = self.probe()?.path()?;
-        let offset = self.attr.config2;
         match path.metadata() {
             Err(source) => Some(Error::ProbeFile { path, source }),
             Ok(file) if !file.is_file() => {
                 let source = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
                 Some(Error::ProbeFile { path, source })
             }
-            Ok(file) if offset >= file.len() => Some(Error::ProbeOffset { path, offset, len: file.len() }),
-            Ok(_) => None,
+            Ok(_) => self.probe_beyond(),
         }
+    }
+
+    /// Whether the offset of a uprobe is outside of its file.
+    fn probe_beyond(&self) -> Option<Error> {
+        let path = self.probe()?.path()?;
+        let offset = self.attr.config2;
+        let file = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
+        (offset >= file.len()).then_some(Error::ProbeOffset { path, offset, len: file.len() })
     }
 
     /// The capability that this needs, and for what, whatever perf_event_paranoid is.

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::path::Path;
 
+use object::SymbolFlags;
+use object::elf::{STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE};
 use object::read::{Object as _, ObjectSegment as _, ObjectSymbol as _, ReadCache};
 
 use crate::kernel::{Error, EventBuilder, suggest};
@@ -13,8 +15,9 @@ impl EventBuilder {
     ///
     /// # Errors
     ///
-    /// Those of [`uprobe`](Self::uprobe); [`Error::ProbeFile`], [`Error::ProbeElf`], and [`Error::NoSymbol`] with names
-    /// that are near.
+    /// Those of [`uprobe`](Self::uprobe); [`Error::ProbeFile`]; [`Error::ProbeElf`], also for a name that several
+    /// functions have, and for one that stands for whichever function suits the CPU (an IFUNC, as `strlen` of glibc);
+    /// and [`Error::NoSymbol`] with names that are near.
     ///
     /// ```no_run
     /// use perfring::kernel::EventBuilder;
@@ -45,13 +48,31 @@ fn file_offset(path: &Path, symbol: &str) -> Result<u64, Error> {
     let parts = ReadCache::new(file);
     let damaged = |reason: String| Error::ProbeElf { path: path.into(), reason };
     let elf = object::File::parse(&parts).map_err(|error| damaged(error.to_string()))?;
-    let defined = || elf.symbols().chain(elf.dynamic_symbols()).filter(|found| found.is_definition());
-    let Some(found) = defined().find(|found| found.name() == Ok(symbol)) else {
-        let names = defined().filter_map(|found| found.name().ok());
+    // Data would never be hit.
+    let functions = || {
+        elf.symbols().chain(elf.dynamic_symbols()).filter(|found| !found.is_undefined()).filter_map(|found| {
+            let SymbolFlags::Elf { st_info, .. } = found.flags() else { return None };
+            let kind = st_info & 0xf;
+            [STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE].contains(&kind).then_some((found, kind))
+        })
+    };
+    let mut address = None;
+    for (found, kind) in functions().filter(|(found, _)| found.name() == Ok(symbol)) {
+        if kind == STT_GNU_IFUNC {
+            return Err(damaged(format!(
+                "{symbol} is an IFUNC, which chooses a function when a program starts: name the one that it chooses"
+            )));
+        }
+        // The same function may be in both tables.
+        if address.replace(found.address()).is_some_and(|other| other != found.address()) {
+            return Err(damaged(format!("it has several functions {symbol}: say the offset of the one that is meant")));
+        }
+    }
+    let Some(address) = address else {
+        let names = functions().filter_map(|(found, _)| found.name().ok());
         let suggestions = suggest::near(symbol, names);
         return Err(Error::NoSymbol { path: path.into(), symbol: symbol.to_owned(), suggestions });
     };
-    let address = found.address();
     elf.segments()
         .find_map(|segment| {
             let inside = address.checked_sub(segment.address())?;
