@@ -592,7 +592,9 @@ fn without_privileges_the_knob_is_named() {
     let dir = TempDir::new("unprivileged");
     if is_root() {
         let copy = dir.path().join("test");
-        std::fs::copy(&program, &copy).unwrap();
+        // By another process: one that is forked here meanwhile would keep a copy made here open for writing, and so from
+        // being executed.
+        assert!(Command::new("cp").args([&program, &copy]).status().unwrap().success());
         for path in [&copy, dir.path()] {
             std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
         }

@@ -2,9 +2,11 @@
 
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::kernel::{Error, error_from_limits, sys};
 
@@ -66,6 +68,7 @@ impl StoppedCommand {
             error_from_limits(source).unwrap_or_else(|source| Error::Command { program: program.clone(), source })
         };
         let _forking = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
+        let (tell_thread, thread) = std::sync::mpsc::channel();
         let (pid_in, pid_out) = pipe().map_err(failed)?;
         let (gate_in, gate_out) = pipe().map_err(failed)?;
         sys::stop_before_exec(&mut command, pid_out, gate_in.as_raw_fd(), gate_out.as_raw_fd());
@@ -73,11 +76,18 @@ impl StoppedCommand {
         // end of the pipe.
         let spawner = std::thread::Builder::new()
             .name("perfring-spawn".to_owned())
-            .spawn(move || command.spawn())
+            .spawn(move || {
+                let _ = tell_thread.send(std::fs::read_link("/proc/thread-self"));
+                command.spawn()
+            })
             .map_err(failed)?;
         let mut pid = [0; 4];
         // Both ends of the gate stay open here until the child has answered or is known not to exist.
-        match PipeReader::from(pid_in).read_exact(&mut pid) {
+        let told = PipeReader::from(pid_in).read_exact(&mut pid);
+        if let (Ok(()), Ok(Ok(thread))) = (&told, thread.recv()) {
+            wait_until_asleep(&thread);
+        }
+        match told {
             Ok(()) => Ok(Self {
                 pid: u32::from_ne_bytes(pid),
                 program,
@@ -130,6 +140,25 @@ impl Drop for StoppedCommand {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// Waits until the thread that forked has closed its own end of the pipe by which the standard library learns of a failed
+/// execve(2): it does so right after the fork, and then sleeps on the other end. A child forked before that would keep the pipe
+/// open.
+fn wait_until_asleep(thread: &Path) {
+    let stat = Path::new("/proc").join(thread).join("stat");
+    // Bounded, for whatever else may keep a thread from sleeping.
+    for _ in 0..10_000 {
+        let state = std::fs::read_to_string(&stat).ok().and_then(|stat| {
+            let (_, behind_name) = stat.rsplit_once(')')?;
+            behind_name.trim_start().chars().next()
+        });
+        // Without a state: the thread has ended, or there is no procfs to ask.
+        if state.is_none_or(|state| state == 'S') {
+            return;
+        }
+        std::thread::sleep(Duration::from_micros(50));
     }
 }
 
