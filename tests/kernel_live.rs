@@ -767,6 +767,24 @@ fn a_command_inherits_and_leaves_no_files() {
 }
 
 #[test]
+fn commands_that_are_made_at_once_start_one_by_one() {
+    if !is_rerun() {
+        // Alone in its process, where no other test forks.
+        return rerun("", |_| {}, &std::env::current_exe().unwrap());
+    }
+    let make = || StoppedCommand::spawn(Command::new("true")).expect("a process");
+    for _ in 0..30 {
+        let (first, second) = std::thread::scope(|scope| {
+            let (first, second) = (scope.spawn(make), scope.spawn(make));
+            (first.join().expect("a command"), second.join().expect("a command"))
+        });
+        for command in [first, second] {
+            assert!(command.start().expect("true runs").wait().expect("its end").success());
+        }
+    }
+}
+
+#[test]
 fn nothing_to_wait_for_has_ended() {
     assert_eq!(poll(&[], None).expect("no events are no error"), Wait::Closed);
 }

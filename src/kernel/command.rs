@@ -11,8 +11,8 @@ use std::time::Duration;
 use crate::kernel::{Error, error_from_limits, sys};
 
 /// Held while a child is being made. A child that is forked meanwhile, and stops, would keep copies of the pipes by which
-/// this one, and the standard library, learn what became of the other child: both would wait until it goes on. It does
-/// not cover the moment in which the standard library closes its copy after the fork, which cannot be seen from here.
+/// this one, and the standard library, learn what became of the other child: both would wait until it goes on. It is
+/// held until the standard library has closed its copy behind the fork: [`wait_until_asleep`].
 static FORKING: Mutex<()> = Mutex::new(());
 
 /// A child process that stands right before its `execve(2)`, so that events can be opened on it that see the program
