@@ -18,6 +18,16 @@ const PAGES: usize = 64;
 /// The kernel wakes the reader after this many bytes.
 const WATERMARK: u32 = 2048;
 
+// `PERF_TYPE_*`
+const HARDWARE: u32 = 0;
+const SOFTWARE: u32 = 1;
+const HW_CACHE: u32 = 3;
+const RAW: u32 = 4;
+
+// `PERF_COUNT_SW_*`
+const CPU_CLOCK: u64 = 0;
+const TASK_CLOCK: u64 = 1;
+
 /// Streams the kernel's records, decoded, one line each and in the order of time.
 #[derive(Parser)]
 #[command(name = "live")]
@@ -26,10 +36,10 @@ struct Arguments {
     #[arg(short, default_value = "page-faults")]
     event: Vec<String>,
     /// Take about so many samples a second
-    #[arg(short = 'F', value_name = "HZ", conflicts_with = "count")]
+    #[arg(short = 'F', value_name = "HZ", conflicts_with = "count", value_parser = clap::value_parser!(u64).range(1..))]
     freq: Option<u64>,
     /// Take a sample each so many events
-    #[arg(short, value_name = "N")]
+    #[arg(short, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// With call chains
     #[arg(short = 'g')]
@@ -79,9 +89,11 @@ impl Arguments {
             let event = match (self.freq, self.count) {
                 (Some(freq), _) => event.sample_freq(freq),
                 (None, Some(count)) => event.sample_period(count),
-                // A period of these is in nanoseconds.
-                (None, None) if name.contains("clock") => event.sample_period(1_000_000),
-                (None, None) => event.sample_period(1),
+                (None, None) => match (event.attr().type_, event.attr().config) {
+                    // A period of these is in nanoseconds, or is that of something that happens all the time.
+                    (SOFTWARE, CPU_CLOCK | TASK_CLOCK) | (HARDWARE | HW_CACHE | RAW, _) => event.sample_freq(1000),
+                    _ => event.sample_period(1),
+                },
             };
             let is_first = number == 0;
             let event = event.sample_type(what).wakeup_watermark(WATERMARK).disabled(true);

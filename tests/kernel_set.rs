@@ -120,6 +120,45 @@ fn what_is_younger_than_the_delay_waits_for_flush() {
 }
 
 #[test]
+fn a_delay_beyond_every_clock_holds_all_back() {
+    if !require_kernel(Need::OwnEvents) {
+        return;
+    }
+    let set = RingSet::builder().event(own_faults()).target(this_process()).delay(Duration::MAX);
+    let mut set = set.open().expect("a set");
+    set.enable().expect("on");
+    touch(10);
+    set.for_each(|record| panic!("too young: {record:?}"));
+    assert_eq!(set.wait(Some(Duration::from_millis(1))).expect("a wait"), Wait::TimedOut);
+    let mut count = 0;
+    set.flush(|_| count += 1);
+    assert!(count >= 10, "{count}");
+}
+
+#[test]
+fn a_thread_that_ended_gives_its_event_back() {
+    if !require_kernel(Need::OwnEvents) {
+        return;
+    }
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        let _ = stopped.recv();
+    });
+    let mut set = RingSet::builder().event(own_faults().task(true)).target(this_process()).open().expect("a set");
+    set.enable().expect("on");
+    let rings = set.rings().len();
+    let held = |set: &RingSet| (0..rings).filter(|&ring| set.event(ring).is_some()).count();
+    let before = held(&set);
+    drop(stop);
+    thread.join().expect("the thread");
+    while held(&set) >= before {
+        set.wait(Some(Duration::from_millis(1))).expect("a wait");
+        set.flush(|record| assert!(record.is_ok()));
+    }
+    assert!(set.rings().len() >= rings, "what was read of it stays known");
+}
+
+#[test]
 fn what_was_held_back_becomes_ready() {
     if !require_kernel(Need::OwnEvents) {
         return;

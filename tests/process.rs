@@ -3,6 +3,7 @@
 
 mod reexec;
 
+use perfring::kernel::AsyncRing;
 use perfring::ring::{BeginError, Consumer, Mode, ReadErrorKind, Ring, RingFds, SetupError, Wait, Wake};
 use reexec::{PATIENCE, Process, end_with_parent, role, start, wait_for};
 use std::fs::File;
@@ -323,6 +324,24 @@ fn a_writer_in_another_process_that_is_killed_is_noticed() {
     assert_eq!(end, Wait::ProducerDied);
     assert_eq!(read_out(&mut consumer), (vec![], Wait::ProducerDied));
     assert!(found.into_iter().eq(0..10));
+}
+
+#[test]
+fn a_writer_that_is_killed_ends_an_asynchronous_ring() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut process, socket) = other_process("write", dir.path());
+    let consumer = Consumer::attach(RingFds::receive(socket.as_fd()).unwrap()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut ring = AsyncRing::new(consumer).unwrap();
+        let mut found = Vec::new();
+        while found.len() < 10 {
+            assert_eq!(tokio::time::timeout(PATIENCE, ring.ready()).await.unwrap().unwrap(), Wait::Ready);
+            found.extend(serials(ring.consumer_mut()));
+        }
+        let (end, _) = tokio::join!(tokio::time::timeout(PATIENCE, ring.ready()), async { process.kill() });
+        assert_eq!(end.unwrap().unwrap(), Wait::ProducerDied);
+    });
 }
 
 #[test]

@@ -14,6 +14,9 @@ use crate::ring::{Consumer, Drain, ReadError, Record, Wait};
 /// How often the CPUs, or the threads, are looked at again.
 const RESCAN: Duration = Duration::from_secs(1);
 
+/// What a clock counts in centuries: a longer delay makes no difference, and an `Instant` cannot be later by any.
+const LONGEST_DELAY: Duration = Duration::from_nanos(u64::MAX);
+
 /// What the events of a [`RingSet`] observe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -178,7 +181,7 @@ impl RingSetBuilder {
             events,
             target: self.target,
             pages: self.pages,
-            delay: self.delay,
+            delay: self.delay.min(LONGEST_DELAY),
             clock,
             cpus: self.cpus,
             epoll: sys::epoll_create().map_err(SetError::Epoll)?,
@@ -217,7 +220,8 @@ struct Place {
 
 /// A ring of a set.
 struct SetRing {
-    event: Event,
+    /// Not there any more when its thread ended, in a set of threads: there may be any number of them.
+    event: Option<Event>,
     /// Not there any more when all was read that was written before its CPU or task went.
     is_open: bool,
     /// Its CPU or task went: nothing more will be written.
@@ -405,8 +409,10 @@ impl RingSet {
 
     /// Opens the rings of a place: all or none.
     fn open_place(&mut self, target: Target) -> Result<(), SetError> {
+        let place = self.places.iter().position(|place| place.target == target).unwrap_or(self.places.len());
+        let first = place * self.events.len();
         let mut opened = Vec::new();
-        for builder in &self.events {
+        for (ring, builder) in (first..).zip(&self.events) {
             let mut event = builder.open(target)?;
             let consumer = event.mmap(self.pages)?;
             match self.is_on {
@@ -414,22 +420,18 @@ impl RingSet {
                 Some(false) => event.disable()?,
                 None => {}
             }
-            opened.push((event, consumer));
-        }
-        let place = self.places.iter().position(|place| place.target == target).unwrap_or(self.places.len());
-        let first = place * self.events.len();
-        // Before anything is numbered: what fails here leaves the set as it was.
-        for (number, (_, consumer)) in opened.iter().enumerate() {
+            // Here, where a failure leaves nothing behind: epoll forgets what is closed.
             if let Some(fd) = consumer.as_fd() {
-                sys::epoll_add(self.epoll.as_fd(), fd, (first + number) as u64).map_err(SetError::Epoll)?;
+                sys::epoll_add(self.epoll.as_fd(), fd, ring as u64).map_err(SetError::Epoll)?;
             }
+            opened.push((event, consumer));
         }
         for (number, (event, consumer)) in opened.into_iter().enumerate() {
             let ring = first + number;
             match (self.merge.streams_mut().get_mut(ring), self.rings.get_mut(ring)) {
                 (Some(slot), Some(known)) => {
                     *slot = Slot(Some(consumer));
-                    (known.event, known.is_open, known.has_ended) = (event, true, false);
+                    (known.event, known.is_open, known.has_ended) = (Some(event), true, false);
                 }
                 _ => {
                     self.merge.push(Slot(Some(consumer)));
@@ -442,7 +444,7 @@ impl RingSet {
                         errors: 0,
                         wakeups: 0,
                     };
-                    self.rings.push(SetRing { event, is_open: true, has_ended: false, stats });
+                    self.rings.push(SetRing { event: Some(event), is_open: true, has_ended: false, stats });
                 }
             }
         }
@@ -479,7 +481,8 @@ impl RingSet {
         self.close_ended();
         for target in now {
             let known = self.places.iter().find(|place| place.target == target);
-            // A task that ended does not come back.
+            // A task that ended does not come back. (Where execve(2) gives the main thread's number to its caller, the caller's
+            // ring goes on.)
             let is_wanted = match (known, target) {
                 (None, _) => true,
                 (Some(place), Target::Cpu { .. }) => place.is_closed,
@@ -498,6 +501,7 @@ impl RingSet {
 
     /// Gives the rings back that have ended and were read.
     fn close_ended(&mut self) {
+        let keeps_events = !matches!(self.target, SetTarget::Threads { .. });
         let slots = self.merge.streams_mut().iter_mut();
         for (slot, ring) in slots.zip(&mut self.rings) {
             let Some(consumer) = &slot.0 else { continue };
@@ -508,6 +512,9 @@ impl RingSet {
                 }
                 slot.0 = None;
                 ring.is_open = false;
+                if !keeps_events {
+                    ring.event = None;
+                }
             }
         }
         let events = self.events.len().max(1);
@@ -537,12 +544,12 @@ impl RingSet {
     }
 
     fn open_events(&self) -> impl Iterator<Item = &Event> {
-        self.rings.iter().filter(|ring| ring.is_open).map(|ring| &ring.event)
+        self.rings.iter().filter(|ring| ring.is_open).filter_map(|ring| ring.event.as_ref())
     }
 
-    /// The event of a ring, to read its counter, say.
+    /// The event of a ring, to read its counter, say. With [`SetTarget::Threads`] it goes with its thread's ring.
     pub fn event(&self, ring: usize) -> Option<&Event> {
-        self.rings.get(ring).map(|ring| &ring.event)
+        self.rings.get(ring)?.event.as_ref()
     }
 
     /// What decodes the records of an event.
@@ -595,6 +602,10 @@ impl RingSet {
         }
     }
 
+    fn has_closed(&self) -> bool {
+        self.rings.iter().all(|ring| !ring.is_open)
+    }
+
     fn is_ready(&self) -> bool {
         self.merge.streams().iter().any(|slot| slot.0.as_ref().is_some_and(Consumer::is_ready))
     }
@@ -635,8 +646,14 @@ impl RingSet {
             } else {
                 self.held = None;
                 self.close_ended();
-                if self.rings.iter().all(|ring| !ring.is_open) {
-                    return Ok(Wait::Closed);
+                if self.has_closed() {
+                    // The last thread may have made another one since they were looked at.
+                    if matches!(self.target, SetTarget::Threads { .. }) {
+                        self.rescan()?;
+                    }
+                    if self.has_closed() {
+                        return Ok(Wait::Closed);
+                    }
                 }
             }
             // The descriptors are asked once, even if there is no time for it: only they say that a task has ended.
@@ -651,7 +668,9 @@ impl RingSet {
 
     /// Waits for the descriptors, and notes what they say.
     fn sleep(&mut self, timeout: Duration) -> Result<(), SetError> {
-        for woken in sys::epoll_wait(self.epoll.as_fd(), Some(timeout)).map_err(SetError::Epoll)? {
+        // All at once: a reactor that watches the descriptor does not hear again of what is left.
+        let most = self.rings.len();
+        for woken in sys::epoll_wait(self.epoll.as_fd(), most, Some(timeout)).map_err(SetError::Epoll)? {
             let Some(number) = usize::try_from(woken.data).ok() else { continue };
             let Some(ring) = self.rings.get_mut(number) else { continue };
             ring.stats.wakeups += u64::from(woken.is_readable);

@@ -2,8 +2,10 @@
 
 #![allow(unsafe_code)]
 
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::Interest;
@@ -47,6 +49,8 @@ fn watch(fd: BorrowedFd<'_>) -> io::Result<AsyncFd<OwnedFd>> {
 pub struct AsyncRing {
     consumer: Consumer,
     watched: AsyncFd<OwnedFd>,
+    /// The process that writes the ring, if it can be told: it may end without ringing.
+    process: Option<AsyncFd<OwnedFd>>,
 }
 
 impl AsyncRing {
@@ -61,7 +65,8 @@ impl AsyncRing {
     /// Outside of a runtime with I/O enabled, as all of tokio's I/O.
     pub fn new(consumer: Consumer) -> io::Result<Self> {
         let watched = watch(consumer.as_fd().ok_or(io::ErrorKind::Unsupported)?)?;
-        Ok(Self { consumer, watched })
+        let process = consumer.producer_fd().map(watch).transpose()?;
+        Ok(Self { consumer, watched, process })
     }
 
     /// Waits until there is something to read, or nothing more will come.
@@ -78,9 +83,17 @@ impl AsyncRing {
                 Wait::TimedOut => {}
                 wait => return Ok(wait),
             }
-            let mut guard = self.watched.readable().await?;
-            // Before the ring is looked at again: what comes from here on wakes again.
-            guard.clear_ready();
+            poll_fn(|context| {
+                for fd in [Some(&self.watched), self.process.as_ref()].into_iter().flatten() {
+                    if let Poll::Ready(guard) = fd.poll_read_ready(context) {
+                        // Before the ring is looked at again: what comes from here on wakes again.
+                        guard?.clear_ready();
+                        return Poll::Ready(Ok::<_, io::Error>(()));
+                    }
+                }
+                Poll::Pending
+            })
+            .await?;
         }
     }
 

@@ -233,17 +233,19 @@ pub(super) struct Woken {
     pub(super) has_hung_up: bool,
 }
 
-/// epoll_wait(2) until something happens or the timeout has passed, rounded up to milliseconds; a signal ends it, as if
-/// nothing had happened.
-pub(super) fn epoll_wait(epoll: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<Vec<Woken>> {
-    const MOST: usize = 64;
+/// epoll_wait(2) for at most `most` descriptors (but one at least), until something happens or the timeout has passed, rounded
+/// up to milliseconds; a signal ends it, as if nothing had happened.
+pub(super) fn epoll_wait(epoll: BorrowedFd<'_>, most: usize, timeout: Option<Duration>) -> io::Result<Vec<Woken>> {
+    // As many as the kernel takes.
+    let most = most.clamp(1, libc::c_int::MAX as usize / size_of::<libc::epoll_event>());
     let milliseconds = timeout.map_or(-1, |timeout| {
         let up = timeout.as_nanos().div_ceil(1_000_000);
         libc::c_int::try_from(up).unwrap_or(libc::c_int::MAX)
     });
-    let mut events = [libc::epoll_event { events: 0, u64: 0 }; MOST];
-    // SAFETY: the descriptor is open while it is borrowed; the kernel writes at most `MOST` events to the local array.
-    let count = unsafe { libc::epoll_wait(epoll.as_raw_fd(), events.as_mut_ptr(), MOST as libc::c_int, milliseconds) };
+    let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; most];
+    // SAFETY: the descriptor is open while it is borrowed; the kernel writes at most `most` events to the vector, which has
+    // so many; the clamped number fits a c_int.
+    let count = unsafe { libc::epoll_wait(epoll.as_raw_fd(), events.as_mut_ptr(), most as libc::c_int, milliseconds) };
     let Ok(count) = usize::try_from(count) else {
         let error = io::Error::last_os_error();
         return if error.kind() == io::ErrorKind::Interrupted { Ok(Vec::new()) } else { Err(error) };
