@@ -9,13 +9,10 @@ use std::fs::File;
 use std::hint::black_box;
 use std::io::{Seek as _, SeekFrom};
 use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::{Need, TempDir, is_rerun, is_root, require_kernel, rerun, skip, with_tracefs};
+use common::{Need, is_rerun, require_kernel, rerun_unprivileged, skip, with_tracefs};
 use memmap2::{Advice, MmapMut};
 use perfring::kernel::{
     Access, BranchSampleType, ClockId, Diagnosis, Error, Event, EventBuilder, Hardware, Pmu, ReadFormat, SampleType,
@@ -884,23 +881,7 @@ fn without_privileges_capabilities_are_named() {
     if is_rerun() {
         return unprivileged();
     }
-    let mut program = std::env::current_exe().unwrap();
-    // Somebody else may be unable to reach where the tests are built.
-    let dir = TempDir::new("capabilities");
-    if is_root() {
-        let copy = dir.path().join("test");
-        std::fs::copy(&program, &copy).unwrap();
-        for path in [&copy, dir.path()] {
-            std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
-        }
-        program = copy;
-    }
-    let nobody = |command: &mut Command| {
-        if is_root() {
-            command.uid(65534).gid(65534);
-        }
-    };
-    rerun("", nobody, &program);
+    rerun_unprivileged("");
 }
 
 fn unprivileged() {

@@ -8,14 +8,13 @@ use std::fs::File;
 use std::hint::black_box;
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{Need, TempDir, is_rerun, is_root, require_kernel, rerun, skip, with_tracefs};
-use memmap2::{Advice, MmapMut};
+use common::{
+    Need, Pages, TempDir, is_rerun, page_size, require_kernel, rerun, rerun_unprivileged, skip, with_tracefs,
+};
 use perfring::kernel::{
     ClockId, Error, Event, EventBuilder, SampleType, Software, StoppedCommand, Target, Tracepoint, online_cpus, poll,
 };
@@ -95,41 +94,6 @@ fn collect(consumer: &mut Consumer, defect: impl Fn(ReadError)) -> Vec<Record> {
         });
     }
     all
-}
-
-fn page_size() -> usize {
-    // memmap2 maps from page boundaries, but does not tell the page's size; the auxiliary vector does (AT_PAGESZ is 6).
-    let auxv = std::fs::read("/proc/self/auxv").expect("procfs");
-    let words: Vec<_> =
-        auxv.chunks_exact(size_of::<usize>()).map(|word| usize::from_ne_bytes(word.try_into().unwrap())).collect();
-    words.chunks_exact(2).find(|pair| pair[0] == 6).expect("AT_PAGESZ")[1]
-}
-
-/// Memory whose pages fault when they are first touched.
-struct Pages {
-    memory: MmapMut,
-    page_size: usize,
-}
-
-impl Pages {
-    fn new(pages: usize) -> Self {
-        let page_size = page_size();
-        let memory = MmapMut::map_anon(pages * page_size).expect("memory");
-        // One fault a page, also where huge pages are on; kernels without them refuse, which is as good.
-        let _ = memory.advise(Advice::NoHugePage);
-        Self { memory, page_size }
-    }
-
-    #[inline(never)]
-    fn touch(&mut self, pages: std::ops::Range<usize>) {
-        for page in pages {
-            black_box(&mut self.memory)[page * self.page_size] = 1;
-        }
-    }
-
-    fn address(&self, page: usize) -> u64 {
-        self.memory.as_ptr() as u64 + (page * self.page_size) as u64
-    }
 }
 
 fn page_faults() -> EventBuilder {
@@ -587,25 +551,7 @@ fn without_privileges_the_knob_is_named() {
     if is_rerun() {
         return unprivileged();
     }
-    let mut program = std::env::current_exe().unwrap();
-    // Somebody else may be unable to reach where the tests are built.
-    let dir = TempDir::new("unprivileged");
-    if is_root() {
-        let copy = dir.path().join("test");
-        // By another process: one that is forked here meanwhile would keep a copy made here open for writing, and so from
-        // being executed.
-        assert!(Command::new("cp").args([&program, &copy]).status().unwrap().success());
-        for path in [&copy, dir.path()] {
-            std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
-        }
-        program = copy;
-    }
-    let nobody = |command: &mut Command| {
-        if is_root() {
-            command.uid(65534).gid(65534);
-        }
-    };
-    rerun("ulimit -l 64", nobody, &program);
+    rerun_unprivileged("ulimit -l 64");
 }
 
 fn unprivileged() {

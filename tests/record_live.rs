@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Need, TempDir, require_kernel, skip, with_tracefs};
-use memmap2::{Advice, Mmap, MmapMut, MmapOptions};
+use common::{Need, Pages, TempDir, page_size, require_kernel, skip, with_tracefs};
+use memmap2::{Mmap, MmapOptions};
 use perfring::kernel::{ClockId, Error, Event, EventBuilder, Software, Target, Tracepoint, bindings};
 use perfring::record::{
     Body, ByteOrder, CallchainContext, CpuMode, Decoded, Decoder, MappedFile, Misc, Namespaces, ReadFormat, ReadValues,
@@ -33,11 +33,6 @@ const TRAILER: SampleType = SampleType::TID
     .union(SampleType::STREAM_ID)
     .union(SampleType::CPU)
     .union(SampleType::IDENTIFIER);
-
-fn page_size() -> usize {
-    // SAFETY: sysconf has no preconditions.
-    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
-}
 
 fn gettid() -> u32 {
     // SAFETY: gettid has no preconditions.
@@ -88,37 +83,6 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         }
         assert!(Instant::now() < deadline, "no {what} after {PATIENCE:?}");
         std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// Memory whose pages fault when they are first touched.
-struct Pages {
-    memory: MmapMut,
-    page_size: usize,
-}
-
-impl Pages {
-    fn new(pages: usize) -> Self {
-        let page_size = page_size();
-        let memory = MmapMut::map_anon(pages * page_size).expect("memory");
-        // One fault a page, also where huge pages are on; kernels without them refuse, which is as good.
-        let _ = memory.advise(Advice::NoHugePage);
-        Self { memory, page_size }
-    }
-
-    #[inline(never)]
-    fn touch(&mut self, pages: std::ops::Range<usize>) {
-        for page in pages {
-            black_box(&mut self.memory)[page * self.page_size] = 1;
-        }
-    }
-
-    fn address(&self, page: usize) -> u64 {
-        self.memory.as_ptr() as u64 + (page * self.page_size) as u64
-    }
-
-    fn addresses(&self) -> std::ops::Range<u64> {
-        self.address(0)..self.address(self.memory.len() / self.page_size)
     }
 }
 

@@ -5,11 +5,15 @@
 
 use std::fmt::Display;
 use std::fs::File;
+use std::hint::black_box;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
+
+use memmap2::{Advice, MmapMut};
 
 /// What a test may need of the kernel.
 #[derive(Clone, Copy, Debug)]
@@ -108,6 +112,24 @@ pub fn rerun(limits: &str, adjust: impl FnOnce(&mut Command), program: &Path) {
     assert!(out.contains("1 passed"), "{test} did not run in the child:\n{out}\n{err}");
 }
 
+/// As [`rerun`], without privileges: of root, another user's process runs the test.
+pub fn rerun_unprivileged(limits: &str) {
+    let program = std::env::current_exe().expect("the test program");
+    if !is_root() {
+        return rerun(limits, |_| {}, &program);
+    }
+    // Somebody else may be unable to reach where the tests are built.
+    let dir = TempDir::new(std::thread::current().name().expect("libtest names the threads of tests"));
+    let copy = dir.path().join("test");
+    // By another process: one that is forked here meanwhile would keep a copy made here open for writing, and so from being
+    // executed.
+    assert!(Command::new("cp").args([&program, &copy]).status().expect("cp runs").success());
+    for path in [&copy, dir.path()] {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("our own file");
+    }
+    rerun(limits, |command| _ = command.uid(65534).gid(65534), &copy);
+}
+
 /// Runs `test` where tracefs is mounted: as it is, or else in a thread whose own mount namespace has one, which ends
 /// with the thread.
 ///
@@ -146,6 +168,52 @@ fn mount_tracefs() -> io::Result<()> {
     let (tracefs, at) = (c"tracefs".as_ptr(), c"/sys/kernel/tracing".as_ptr());
     // SAFETY: the strings are static and end in NUL; no data.
     check(unsafe { libc::mount(tracefs, at, tracefs, 0, std::ptr::null()) })
+}
+
+/// Bytes in a page.
+pub fn page_size() -> usize {
+    // memmap2 maps from page boundaries, but does not tell the page's size; the auxiliary vector does (AT_PAGESZ is 6).
+    let auxv = std::fs::read("/proc/self/auxv").expect("procfs");
+    let words: Vec<_> =
+        auxv.chunks_exact(size_of::<usize>()).map(|word| usize::from_ne_bytes(word.try_into().unwrap())).collect();
+    words.chunks_exact(2).find(|pair| pair[0] == 6).expect("AT_PAGESZ")[1]
+}
+
+/// Memory whose pages fault when they are first touched.
+pub struct Pages {
+    /// The bytes of all of them.
+    pub memory: MmapMut,
+    /// Bytes in one.
+    pub page_size: usize,
+}
+
+impl Pages {
+    /// Fresh ones.
+    pub fn new(pages: usize) -> Self {
+        let page_size = page_size();
+        let memory = MmapMut::map_anon(pages * page_size).expect("memory");
+        // One fault a page, also where huge pages are on; kernels without them refuse, which is as good.
+        let _ = memory.advise(Advice::NoHugePage);
+        Self { memory, page_size }
+    }
+
+    /// Touches some of them.
+    #[inline(never)]
+    pub fn touch(&mut self, pages: std::ops::Range<usize>) {
+        for page in pages {
+            black_box(&mut self.memory)[page * self.page_size] = 1;
+        }
+    }
+
+    /// Where one begins.
+    pub fn address(&self, page: usize) -> u64 {
+        self.memory.as_ptr() as u64 + (page * self.page_size) as u64
+    }
+
+    /// Where all of them are.
+    pub fn addresses(&self) -> std::ops::Range<u64> {
+        self.address(0)..self.address(self.memory.len() / self.page_size)
+    }
 }
 
 /// A directory that goes away with the value.
