@@ -32,15 +32,9 @@ impl Trailer<'_> {
     const NONE: Self = Self { bytes: &[], layout: None };
 
     fn sample_id(self) -> SampleId {
-        let Trailer { bytes, layout: Some(layout) } = self else { return SampleId::default() };
-        let (at, order) = (&layout.trailer, layout.order);
-        SampleId {
-            tid: at.tid.pair(bytes, order).map(|(pid, tid)| Tid { pid, tid }),
-            time: at.time.word(bytes, order),
-            id: at.id.word(bytes, order),
-            stream_id: at.stream_id.word(bytes, order),
-            cpu: at.cpu.pair(bytes, order).map(|(cpu, _)| cpu),
-            identifier: at.identifier.word(bytes, order),
+        match self.layout {
+            Some(layout) => layout.trailer.sample_id(self.bytes, layout.order),
+            None => SampleId::default(),
         }
     }
 }
@@ -128,14 +122,7 @@ impl<'a> Decoded<'a> {
     #[inline]
     pub fn sample_id(&self) -> SampleId {
         if let Body::Sample(sample) = &self.body {
-            return SampleId {
-                tid: sample.tid(),
-                time: sample.time(),
-                id: sample.id(),
-                stream_id: sample.stream_id(),
-                cpu: sample.cpu(),
-                identifier: sample.identifier(),
-            };
+            return sample.sample_id();
         }
         self.trailer.sample_id()
     }

@@ -1,7 +1,7 @@
 //! Where the fields of samples and trailers stand, computed once for an event.
 
 use crate::record::bytes::int_at;
-use crate::record::{Attr, AttrFlags, BranchSampleType, ByteOrder, ReadFormat, SampleType};
+use crate::record::{Attr, AttrFlags, BranchSampleType, ByteOrder, ReadFormat, SampleId, SampleType, Tid};
 use thiserror::Error;
 
 /// Where the fields stand in the samples of an event, and in the trailers of its other records.
@@ -48,6 +48,21 @@ pub(crate) struct Offsets {
     pub(crate) period: Offset,
 }
 
+impl Offsets {
+    /// The fields that trailers have, of bytes that begin where the offsets do.
+    #[inline(always)]
+    pub(crate) fn sample_id(&self, bytes: &[u8], order: ByteOrder) -> SampleId {
+        SampleId {
+            tid: self.tid.pair(bytes, order).map(|(pid, tid)| Tid { pid, tid }),
+            time: self.time.word(bytes, order),
+            id: self.id.word(bytes, order),
+            stream_id: self.stream_id.word(bytes, order),
+            cpu: self.cpu.pair(bytes, order).map(|(cpu, _)| cpu),
+            identifier: self.identifier.word(bytes, order),
+        }
+    }
+}
+
 /// Where a field begins, if it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Offset(u8);
@@ -77,7 +92,7 @@ impl Offset {
 }
 
 /// The fields of fixed size at a sample's start, in their order.
-const FIXED: SampleType = SampleType::IDENTIFIER
+pub(crate) const FIXED: SampleType = SampleType::IDENTIFIER
     .union(SampleType::IP)
     .union(SampleType::TID)
     .union(SampleType::TIME)

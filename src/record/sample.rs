@@ -2,9 +2,10 @@
 
 use crate::record::branch::ENTRY;
 use crate::record::bytes::{Hex, Writer, int_at};
+use crate::record::layout::FIXED;
 use crate::record::{
     BranchEntries, BranchSampleType, BranchStack, ByteOrder, Callchain, DataSrc, Defect, DefectKind, EncodeError,
-    ReadValues, Regs, RegsAbi, SampleLayout, SampleType, StackUser, Transaction, Words,
+    ReadValues, Regs, RegsAbi, SampleId, SampleLayout, SampleType, StackUser, Transaction, Words,
 };
 use std::fmt;
 
@@ -356,6 +357,12 @@ impl<'a> Sample<'a> {
         Words { bytes, order: self.order() }
     }
 
+    /// The fields that trailers of other records have, too.
+    #[inline(always)]
+    pub(crate) fn sample_id(&self) -> SampleId {
+        self.layout.sample.sample_id(self.body, self.order())
+    }
+
     /// `PERF_SAMPLE_READ`: the counters.
     #[inline]
     pub fn read(&self) -> Option<ReadValues<'a>> {
@@ -411,13 +418,8 @@ impl<'a> Sample<'a> {
     /// ```
     pub fn raw_payload(&self, len: usize) -> Option<&'a [u8]> {
         let raw = self.raw()?;
-        if raw.len().checked_sub(len)? >= 8 {
-            return None;
-        }
-        match raw.len() == len || raw.len() == padded_raw(len) {
-            true => raw.get(..len),
-            false => None,
-        }
+        let payload = raw.get(..len)?;
+        (raw.len() == len || raw.len() == padded_raw(len)).then_some(payload)
     }
 
     /// `PERF_SAMPLE_BRANCH_STACK`: the last branches.
@@ -719,17 +721,7 @@ impl SampleType {
     ];
 
     /// All fields up to the call chain.
-    const CALLCHAIN_IS_LAST: Self = Self::IDENTIFIER
-        .union(Self::IP)
-        .union(Self::TID)
-        .union(Self::TIME)
-        .union(Self::ADDR)
-        .union(Self::ID)
-        .union(Self::STREAM_ID)
-        .union(Self::CPU)
-        .union(Self::PERIOD)
-        .union(Self::READ)
-        .union(Self::CALLCHAIN);
+    const CALLCHAIN_IS_LAST: Self = FIXED.union(Self::READ).union(Self::CALLCHAIN);
 }
 
 impl SampleFields<'_> {
