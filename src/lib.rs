@@ -9,6 +9,11 @@
 //! | [`record`] | 1 | what the bytes of records mean: decoding and encoding |
 #![cfg_attr(feature = "kernel", doc = "| [`kernel`] | 2 | the kernel as producer: events, mappings, polling |")]
 #![cfg_attr(not(feature = "kernel"), doc = "| `kernel` | 2 | not in this build: needs the feature `kernel` |")]
+#![cfg_attr(
+    feature = "replay",
+    doc = "| [`replay`] | 2 | recordings as producer: perf.data read, ordered, written, replayed |"
+)]
+#![cfg_attr(not(feature = "replay"), doc = "| `replay` | 2 | not in this build: needs the feature `replay` |")]
 //!
 //! Below them lies the one file that names atomics and fences, so that loom's can take their place. A layer knows only
 //! those below it.
@@ -39,6 +44,10 @@
 //!
 //! - `kernel` (default): the module of that name.
 //! - `symbols`: uprobes by the name of a function, looked up with the crate object.
+//! - `replay`: the module of that name; with `zstd`, compressed recordings, too.
+//! - `symbolize`: functions and source lines of the addresses in a recording.
+//! - `serde`: decoded records as data of serde.
+//! - `cli`: the command `perfring`.
 //! - `tokio`: rings and sets of rings that are waited for asynchronously.
 //! - `bench-libbpf`: libbpf as a contender of the bench `drain`. It needs the system's libelf and zlib, and changes
 //!   nothing in this library.
@@ -51,6 +60,8 @@ pub mod kernel;
 pub mod merge;
 #[cfg(not(perfring_loom))]
 pub mod record;
+#[cfg(all(feature = "replay", not(perfring_loom)))]
+pub mod replay;
 pub mod ring;
 mod sync;
 

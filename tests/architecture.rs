@@ -13,11 +13,12 @@ const LAYERS: &[(&str, u32)] = &[
     ("bpf", 2),
     ("replay", 2),
     ("dtrace", 3),
+    ("command", 4),
     ("main", 4),
 ];
 
 /// Imports within a layer. Everything else in a layer does not know its neighbours.
-const SIDEWAYS: &[(&str, &str)] = &[("merge", "ring")];
+const SIDEWAYS: &[(&str, &str)] = &[("merge", "ring"), ("main", "command")];
 
 /// Names that only `src/sync.rs` may use, unless this says otherwise: file, name, and why.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[

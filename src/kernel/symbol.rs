@@ -52,7 +52,7 @@ fn file_offset(path: &Path, symbol: &str) -> Result<u64, Error> {
     let functions = || {
         elf.symbols().chain(elf.dynamic_symbols()).filter(|found| !found.is_undefined()).filter_map(|found| {
             let SymbolFlags::Elf { st_info, .. } = found.flags() else { return None };
-            let kind = st_info & 0xf;
+            let kind = st_info.st_type();
             [STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE].contains(&kind).then_some((found, kind))
         })
     };

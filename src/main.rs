@@ -1,0 +1,7 @@
+//! The command `perfring`.
+
+mod command;
+
+fn main() -> std::process::ExitCode {
+    command::main()
+}
