@@ -1,0 +1,195 @@
+//! The header of a `perf.data` file, and the sections that it names.
+
+use crate::record::ByteOrder;
+use std::fmt;
+
+/// What a file of this machine's byte order starts with.
+#[allow(dead_code, reason = "until there is a reader")]
+pub(crate) const MAGIC: [u8; 8] = *b"PERFILE2";
+
+/// A part of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Section {
+    /// Where it begins, in bytes from the start of the file.
+    pub offset: u64,
+    /// Bytes in it.
+    pub size: u64,
+}
+
+impl Section {
+    /// Bytes that describe a section.
+    pub(crate) const SIZE: usize = 16;
+
+    /// Where it ends; none if that is not a number.
+    pub fn end(self) -> Option<u64> {
+        self.offset.checked_add(self.size)
+    }
+}
+
+/// `struct perf_file_header`: what a file starts with. A pipe has only the first 16 bytes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileHeader {
+    /// The byte order of all that follows.
+    pub order: ByteOrder,
+    /// Bytes in an entry of `attrs`: those of a `perf_event_attr`, and the 16 that say where its ids are.
+    pub attr_size: u64,
+    /// The events.
+    pub attrs: Section,
+    /// The records. A recorder that was killed leaves the size 0.
+    pub data: Section,
+    /// Not written any more.
+    pub event_types: Section,
+    /// Which feature sections there are. A table behind the records says where.
+    pub features: Features,
+}
+
+impl FileHeader {
+    /// Bytes in the header of a file.
+    pub const SIZE: usize = 104;
+    /// Bytes in the header of a pipe.
+    pub const PIPE_SIZE: usize = 16;
+}
+
+/// A set of features: `adds_features` of the header, 256 bits.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Features(pub(crate) [u64; 4]);
+
+impl Features {
+    /// Features that fit.
+    pub const CAPACITY: u8 = 255;
+
+    /// Whether the set has this feature.
+    pub fn contains(&self, feature: FeatureId) -> bool {
+        self.0[usize::from(feature.0 / 64)] >> (feature.0 % 64) & 1 == 1
+    }
+
+    /// Adds a feature.
+    pub fn insert(&mut self, feature: FeatureId) {
+        self.0[usize::from(feature.0 / 64)] |= 1 << (feature.0 % 64);
+    }
+
+    /// The features, in ascending order: that of the table.
+    pub fn iter(&self) -> impl Iterator<Item = FeatureId> + use<> {
+        let set = *self;
+        (0..=Self::CAPACITY).map(FeatureId).filter(move |feature| set.contains(*feature))
+    }
+}
+
+impl FromIterator<FeatureId> for Features {
+    fn from_iter<I: IntoIterator<Item = FeatureId>>(features: I) -> Self {
+        let mut set = Self::default();
+        features.into_iter().for_each(|feature| set.insert(feature));
+        set
+    }
+}
+
+impl fmt::Debug for Features {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+/// A feature: the bit of the header that says that its section is there (`HEADER_*` of perf).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FeatureId(pub u8);
+
+macro_rules! features {
+    ($($(#[$doc:meta])+ $name:ident = $bit:literal;)+) => {
+        impl FeatureId {
+            $($(#[$doc])+ pub const $name: Self = Self($bit);)+
+
+            /// All that this crate knows, in ascending order.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The name that perf has for it, without `HEADER_`, if it is known.
+            pub const fn name(self) -> Option<&'static str> {
+                match self.0 {
+                    $($bit => Some(stringify!($name)),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+features! {
+    /// The formats of tracepoints.
+    TRACING_DATA = 1;
+    /// The build ids of the files that were mapped.
+    BUILD_ID = 2;
+    /// The name of the machine.
+    HOSTNAME = 3;
+    /// The kernel's release.
+    OSRELEASE = 4;
+    /// The version of the recorder.
+    VERSION = 5;
+    /// The machine's architecture, as `uname -m` has it.
+    ARCH = 6;
+    /// CPUs there are, and CPUs online.
+    NRCPUS = 7;
+    /// The CPU in words.
+    CPUDESC = 8;
+    /// The CPU as vendor, family, model and stepping.
+    CPUID = 9;
+    /// The memory, in KiB.
+    TOTAL_MEM = 10;
+    /// The command that recorded.
+    CMDLINE = 11;
+    /// The events, with their names and ids.
+    EVENT_DESC = 12;
+    /// Which CPUs share a core, a die, a socket.
+    CPU_TOPOLOGY = 13;
+    /// The nodes of memory and their CPUs.
+    NUMA_TOPOLOGY = 14;
+    /// Samples have branch stacks. The section is empty.
+    BRANCH_STACK = 15;
+    /// The names of the PMUs.
+    PMU_MAPPINGS = 16;
+    /// The groups of events.
+    GROUP_DESC = 17;
+    /// Where the data of the AUX area are.
+    AUXTRACE = 18;
+    /// It is the recording of counters. The section is empty.
+    STAT = 19;
+    /// The CPU's caches.
+    CACHE = 20;
+    /// The times of the first and the last sample.
+    SAMPLE_TIME = 21;
+    /// Which blocks of memory are whose.
+    MEM_TOPOLOGY = 22;
+    /// The resolution of the clock of the times.
+    CLOCKID = 23;
+    /// The recording is a directory.
+    DIR_FORMAT = 24;
+    /// BPF programs.
+    BPF_PROG_INFO = 25;
+    /// Types of BPF programs.
+    BPF_BTF = 26;
+    /// How records are compressed.
+    COMPRESSED = 27;
+    /// What the CPU's PMU can do.
+    CPU_PMU_CAPS = 28;
+    /// What the clock of the times showed at a time of day.
+    CLOCK_DATA = 29;
+    /// Which CPUs are of which kind.
+    HYBRID_TOPOLOGY = 30;
+    /// What PMUs can do.
+    PMU_CAPS = 31;
+    /// The scheduler's domains of each CPU.
+    CPU_DOMAIN_INFO = 32;
+}
+
+impl fmt::Display for FeatureId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.pad(name),
+            None => f.pad(&self.0.to_string()),
+        }
+    }
+}
+
+impl fmt::Debug for FeatureId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
