@@ -115,7 +115,7 @@ impl Metadata {
             let entry = read_section(source, Section { offset: section.offset + event * attr_size, size: attr_size })?;
             let event = event as usize;
             let (attr, ids) = entry.split_at(entry.len() - Section::SIZE);
-            let attr = self.attr(event, attr)?;
+            let attr = self.attr(event, attr, order)?;
             let outside = |section| OpenError::Ids { event, section, len };
             let ids = Section::from_bytes(ids, 0, order).unwrap_or_default();
             if !ids.is_inside(len) || !ids.size.is_multiple_of(8) {
@@ -136,15 +136,15 @@ impl Metadata {
     }
 
     /// An attribute: that of a newer kernel is cut to what is known.
-    fn attr(&mut self, event: usize, bytes: &[u8]) -> Result<Attr, OpenError> {
-        match Attr::from_bytes(bytes, self.order) {
+    fn attr(&mut self, event: usize, bytes: &[u8], order: ByteOrder) -> Result<Attr, OpenError> {
+        match Attr::from_bytes(bytes, order) {
             // An old perf has written no size.
             Ok((attr, _)) => Ok(attr),
             Err(error @ AttrError::Unknown { .. }) => {
                 self.warn(Warning::NewerAttr { event, error });
                 let mut known = bytes.to_vec();
                 known.get_mut(Attr::SIZE..).unwrap_or_default().fill(0);
-                Attr::from_bytes(&known, self.order)
+                Attr::from_bytes(&known, order)
                     .map(|(attr, _)| attr)
                     .map_err(|source| OpenError::Attr { event, source })
             }
@@ -188,10 +188,10 @@ impl Metadata {
         self.events.push(RecordedEvent { attr, ids, name: None });
     }
 
-    /// Adds an event by the bytes of its attribute; one that cannot be is left out.
+    /// Adds an event of a ring by the bytes of its attribute; one that cannot be is left out.
     pub(crate) fn push_bytes(&mut self, attr: &[u8], ids: Vec<u64>) {
         let event = self.events.len();
-        match self.attr(event, attr) {
+        match self.attr(event, attr, ByteOrder::NATIVE) {
             Ok(attr) => self.push(attr, ids),
             Err(OpenError::Attr { event, source }) => self.warn(Warning::NewerAttr { event, error: source }),
             Err(_) => {}

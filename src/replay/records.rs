@@ -119,7 +119,7 @@ impl Records {
         } else if let Err(error) = self.choose()? {
             return Some(Err(error));
         }
-        self.entry().map(Ok)
+        self.current().map(Ok)
     }
 
     /// Goes to the next record of several parts.
@@ -143,8 +143,9 @@ impl Records {
         Some(Ok(()))
     }
 
+    /// The record that [`next`](Self::next) gave last.
     #[inline]
-    fn entry(&self) -> Option<Entry<'_>> {
+    pub fn current(&self) -> Option<Entry<'_>> {
         let current = self.parts.get(self.current)?.current()?;
         let place = current.place;
         let bytes = self.chunks.bytes(place, current.size.into());
