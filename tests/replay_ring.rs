@@ -1,7 +1,7 @@
 //! Recordings through rings, and back.
 
 use perfring::record::ByteOrder;
-use perfring::replay::{Order, Recording, Replay, ReplayError, Shape, Step, body_order, original};
+use perfring::replay::{Metadata, Order, Recording, Replay, ReplayError, Shape, Step, original};
 use perfring::ring::{Consumer, ImageWriter, RecordHeader, Ring};
 use std::fs::File;
 use std::path::Path;
@@ -29,7 +29,7 @@ fn through(path: &Path, shape: Shape, at_once: usize) -> Result<Vec<Vec<u8>>, Re
     let records = Recording::open(path).expect("a recording").records(Order::Recorded);
     let (mut replay, ring) = Replay::start(records, shape, |ring| ring.private(), |_| {})?;
     let mut consumer = ring.consumer().expect("a consumer");
-    let order = body_order(&consumer);
+    let order = Metadata::of_ring(consumer.description().expect("a description")).order();
     let mut seen = Vec::new();
     loop {
         let step = replay.step(at_once)?;

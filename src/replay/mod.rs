@@ -24,6 +24,7 @@ pub use error::{OpenError, ReadError, Warning};
 pub use input::ReadAt;
 pub use metadata::{Form, Metadata, RecordedEvent};
 pub use order::{Order, OrderStats};
-pub use producer::{Replay, ReplayError, ReplayStats, Shape, Step, body_order, original};
+pub use producer::{Replay, ReplayError, ReplayStats, Shape, Step, original};
 pub use recording::Recording;
 pub use records::{Entry, Records};
+pub use ring_image::RingImage;

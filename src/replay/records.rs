@@ -1,7 +1,7 @@
 //! The records of a recording, lent one by one.
 
-use crate::record::{ByteOrder, DecodeError, Decoded, Decoder, Header, RecordType};
-use crate::replay::chunks::Chunks;
+use crate::record::{DecodeError, Decoded, Header, RecordType};
+use crate::replay::chunks::{Chunks, Place};
 use crate::replay::error::ReadError;
 use crate::replay::metadata::Metadata;
 use crate::replay::order::{Order, OrderStats};
@@ -14,16 +14,14 @@ use std::io;
 /// A record of a recording, lent until the next one is asked for.
 #[derive(Clone, Copy)]
 pub struct Entry<'a> {
-    /// Where its first byte stands: in the file, in the stream, or as a position in the ring. Of a record that was
-    /// compressed: where the record begins that holds its first byte.
-    pub position: u64,
-    /// In which of the files of a directory, in the order of their names, it stands; 0 otherwise.
-    pub part: usize,
-    /// Its time, by the clock of the recording, in nanoseconds.
-    pub time: Option<u64>,
     header: Header,
+    part: usize,
+    /// Known where records are put in order.
+    time: Option<u64>,
     bytes: &'a [u8],
-    decoder: &'a Decoder,
+    place: Place,
+    chunks: &'a Chunks,
+    metadata: &'a Metadata,
 }
 
 impl<'a> Entry<'a> {
@@ -45,9 +43,26 @@ impl<'a> Entry<'a> {
         self.header.type_
     }
 
-    /// Its byte order.
-    pub fn order(&self) -> ByteOrder {
-        self.decoder.order()
+    /// Where its first byte stands: in the file, in the stream, or as a position in the ring. Of a record that was
+    /// compressed: where the record begins that holds its first byte.
+    pub fn position(&self) -> u64 {
+        self.chunks.position(self.place)
+    }
+
+    /// In which of the files of a directory, in the order of their names, it stands; 0 otherwise.
+    pub fn part(&self) -> usize {
+        self.part
+    }
+
+    /// Its time, by the clock of the recording, in nanoseconds.
+    #[inline]
+    pub fn time(&self) -> Option<u64> {
+        self.time.or_else(|| self.metadata.decoder().time(self.bytes))
+    }
+
+    /// What the recording says of itself, up to this record.
+    pub fn metadata(&self) -> &'a Metadata {
+        self.metadata
     }
 
     /// The record, decoded.
@@ -57,16 +72,16 @@ impl<'a> Entry<'a> {
     /// [`DecodeError`] where it is damaged.
     #[inline]
     pub fn decode(&self) -> Result<Decoded<'a>, DecodeError> {
-        self.decoder.decode(self.bytes)
+        self.metadata.decoder().decode(self.bytes)
     }
 }
 
 impl fmt::Debug for Entry<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entry")
-            .field("position", &self.position)
+            .field("position", &self.position())
             .field("part", &self.part)
-            .field("time", &self.time)
+            .field("time", &self.time())
             .field("decoded", &self.decode())
             .finish()
     }
@@ -150,14 +165,8 @@ impl Records {
         let place = current.place;
         let bytes = self.chunks.bytes(place, current.size.into());
         let header = Header::from_bytes(bytes, self.metadata.order())?;
-        Some(Entry {
-            position: self.chunks.position(place),
-            part: self.current,
-            time: current.time,
-            header,
-            bytes,
-            decoder: self.metadata.decoder(),
-        })
+        let (chunks, metadata) = (&self.chunks, &self.metadata);
+        Some(Entry { header, part: self.current, time: current.time, bytes, place, chunks, metadata })
     }
 
     /// Bytes that follow the last record and belong to it, and were not read yet: those of `HEADER_TRACING_DATA` and
