@@ -26,5 +26,5 @@ pub use metadata::{Form, Metadata, RecordedEvent};
 pub use order::{Order, OrderStats};
 pub use producer::{Replay, ReplayError, ReplayStats, Shape, Step, original};
 pub use recording::Recording;
-pub use records::{Entry, Records};
+pub use records::{Batch, Entry, Records};
 pub use ring_image::RingImage;
