@@ -4,11 +4,14 @@
 
 mod common;
 mod perf_oracle;
+#[path = "../benches/support/recordings.rs"]
+mod recordings;
 
 use perf_oracle::{
     Expected, Fields, Oracle, OracleError, Sampled, fixture, fixture_names, parse_stats, stats, version,
 };
 use perfring::record::RecordType;
+use recordings::Shape;
 
 /// Recordings that `perf` 6.1 does not read: their recorders were killed.
 const KILLED: [&str; 2] = ["killed", "killed_zstd"];
@@ -225,5 +228,39 @@ fn perf_says_what_is_expected() {
                 assert_eq!(record, expected, "{name}: record {index}");
             }
         }
+    }
+}
+
+#[test]
+fn perf_reads_what_the_benches_read() {
+    let dir = common::TempDir::new("bench-recordings");
+    for shape in Shape::ALL {
+        let file = dir.path().join(shape.name());
+        let summary = shape.create(1 << 20, &file).expect("a temporary file");
+        assert_eq!(summary.bytes, std::fs::metadata(&file).expect("it was written").len());
+        let again = dir.path().join("again");
+        assert_eq!(shape.create(1 << 20, &again).expect("a temporary file"), summary, "{shape:?}");
+        assert_eq!(std::fs::read(&again).unwrap(), std::fs::read(&file).unwrap(), "{shape:?}");
+
+        let mut expected: perf_oracle::Stats =
+            summary.counts.iter().map(|(type_, count)| (type_.to_string(), *count)).collect();
+        expected.insert("TOTAL".into(), summary.records());
+        let oracle = match Oracle::of(&file) {
+            Err(error @ OracleError::NoPerf(_)) => return common::skip(error),
+            other => other.unwrap_or_else(|error| panic!("{shape:?}: {error}")),
+        };
+        assert_eq!(oracle.warnings, "", "{shape:?}: nothing is lost, and nothing out of order");
+        assert_eq!(oracle.counts(), expected, "{shape:?}");
+        assert_eq!(stats(&file).unwrap_or_else(|error| panic!("{shape:?}: {error}")), expected, "{shape:?}");
+
+        // The rounds are such that the order of time is that of the whole file.
+        let mut order: Vec<_> = oracle.in_file_order().into_iter().filter(|record| record.type_.is_kernel()).collect();
+        let in_file: Vec<_> = order.iter().map(|record| record.offset).collect();
+        order.sort_by_key(|record| record.time);
+        let order: Vec<_> = order.iter().map(|record| record.offset).collect();
+        assert_ne!(order, in_file, "{shape:?}: runs overlap");
+        assert_eq!(oracle.delivered().map(|record| record.offset).collect::<Vec<_>>(), order, "{shape:?}");
+        let is_chain = |record: &perf_oracle::OracleRecord| matches!(&record.fields, Fields::Sample(sample) if sample.callchain.as_ref().is_some_and(|chain| chain.len() > 20));
+        assert_eq!(oracle.records.iter().any(is_chain), shape == Shape::Chains, "{shape:?}");
     }
 }
