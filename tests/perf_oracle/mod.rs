@@ -131,8 +131,9 @@ impl FromStr for Oracle {
             if bytes.len() != usize::from(size) || bytes[..4] != type_.to_ne_bytes() {
                 return Err(fault("the bytes"));
             }
-            let (cpu, time, head, details) = heading(&block).ok_or_else(|| fault("the heading"))?;
-            let fields = Fields::read(type_, head, details).ok_or_else(|| fault("the fields"))?;
+            let (at, front, head) = heading(&block).ok_or_else(|| fault("the heading"))?;
+            let (cpu, time) = cpu_and_time(front);
+            let fields = Fields::read(type_, head, &block[at + 1..]).ok_or_else(|| fault("the fields"))?;
             records.push(OracleRecord {
                 offset: offset + if file == "pipe" { PIPE_HEADER } else { 0 },
                 file: file.to_owned(),
@@ -166,17 +167,20 @@ fn dumped(line: &str) -> Option<Vec<u8>> {
     bytes.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).ok()).collect()
 }
 
-/// The line that says what the record is, `[CPU] [TIME] OFFSET [SIZE]: PERF_RECORD_...`, and what follows it.
-fn heading<'a>(block: &'a [&'a str]) -> Option<(Option<u32>, Option<u64>, &'a str, &'a [&'a str])> {
+/// Where the line is that says what the record is, `[CPU] [TIME] OFFSET [SIZE]: PERF_RECORD_...`: what stands in front of
+/// the record's name, and from there on.
+fn heading<'a>(block: &[&'a str]) -> Option<(usize, &'a str, &'a str)> {
     let mark = "]: PERF_RECORD_";
     let at = block.iter().position(|line| !line.starts_with('.') && line.contains(mark))?;
     let (front, head) = block[at].split_once(mark)?;
-    let mut words: Vec<_> = front.split(' ').collect();
-    words.truncate(words.len().checked_sub(2)?);
-    // Without a trailer perf prints -1 for both.
-    let time = words.pop().and_then(|time| time.parse().ok()).filter(|time| *time != u64::MAX);
-    let cpu = words.pop().and_then(|cpu| cpu.parse().ok());
-    Some((cpu, time, head, &block[at + 1..]))
+    Some((at, front, head))
+}
+
+/// What stands in front of `OFFSET [SIZE`. Without a trailer perf prints -1 for both.
+fn cpu_and_time(front: &str) -> (Option<u32>, Option<u64>) {
+    let mut words = front.rsplit(' ').skip(2);
+    let time = words.next().and_then(|time| time.parse().ok()).filter(|time| *time != u64::MAX);
+    (words.next().and_then(|cpu| cpu.parse().ok()), time)
 }
 
 /// A number in hexadecimal, as perf prints it: without `0x` if it is 0.
