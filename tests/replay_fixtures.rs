@@ -46,7 +46,8 @@ fn records_stand_as_they_were_written() {
             if entry.type_().is_kernel() && found.len() < Expected::RECORDS {
                 let (size, misc) = (entry.header().size, entry.header().misc.bits());
                 // To perf that is no time.
-                let time = entry.time().filter(|time| *time != u64::MAX);
+                let time =
+                    entry.decode().ok().and_then(|decoded| decoded.sample_id().time).filter(|time| *time != u64::MAX);
                 found.push(ExpectedRecord { type_: entry.type_().to_string(), size, misc, time });
             }
         }
