@@ -1,6 +1,7 @@
 //! What stands around the records: events and features, in the form of a file and of a pipe.
 
 use super::{ATTR_SIZE, WriteError};
+use crate::record::bytes::int_at;
 use crate::record::user::{EventUpdate, HeaderAttr, HeaderFeature, HeaderTracingData, Update};
 use crate::record::{
     Attr, Body, ByteOrder, DecodeError, DefectKind, EncodeError, Encoder, Header, Misc, RecordType, SampleId, Text,
@@ -141,17 +142,8 @@ fn put_build_ids(order: ByteOrder, section: &[u8], to: &mut Vec<u8>) -> Result<(
 /// The count of bytes that follow a record: the first field of its body.
 pub(super) fn payload(header: Header, body: &[u8], order: ByteOrder) -> Result<Option<u64>, DecodeError> {
     let size = match header.type_ {
-        RecordType::HEADER_TRACING_DATA => body
-            .first_chunk()
-            .map(|bytes| match order {
-                ByteOrder::Little => u32::from_le_bytes(*bytes),
-                ByteOrder::Big => u32::from_be_bytes(*bytes),
-            })
-            .map(u64::from),
-        RecordType::AUXTRACE => body.first_chunk().map(|bytes| match order {
-            ByteOrder::Little => u64::from_le_bytes(*bytes),
-            ByteOrder::Big => u64::from_be_bytes(*bytes),
-        }),
+        RecordType::HEADER_TRACING_DATA => int_at::<u32>(body, 0, order).map(u64::from),
+        RecordType::AUXTRACE => int_at(body, 0, order),
         _ => return Ok(None),
     };
     let missing = || DecodeError {
