@@ -19,6 +19,7 @@ mod recording;
 mod records;
 mod ring_image;
 mod scan;
+pub mod synthesize;
 
 pub use error::{OpenError, ReadError, Warning};
 pub use input::ReadAt;
