@@ -3,9 +3,10 @@
 use crate::record::bytes::{Cursor, Field, int_at};
 use crate::record::{
     Attr, Aux, AuxOutputHwId, BpfEvent, ByteOrder, CallchainDeferred, Cgroup, Comm, DecodeError, Defect, DefectKind,
-    Header, ItraceStart, Ksymbol, LayoutError, Lost, LostSamples, Misc, Mmap, Mmap2, Namespaces, Read, RecordType,
-    Sample, SampleLayout, Switch, SwitchCpuWide, Task, TextPoke, Throttle, Tid, User, user,
+    Header, ItraceStart, Ksymbol, LayoutError, Lost, LostSamples, Misc, Mmap, Mmap2, Namespaces, Read, ReadFormat,
+    RecordType, Sample, SampleLayout, SampleType, Switch, SwitchCpuWide, Task, TextPoke, Throttle, Tid, User, user,
 };
+use std::collections::BTreeMap;
 use thiserror::Error;
 
 /// A record, decoded: it borrows from the record's bytes and from the [`Decoder`].
@@ -184,8 +185,8 @@ impl<'a> Decoded<'a> {
 pub struct Decoder {
     order: ByteOrder,
     layouts: Vec<SampleLayout>,
-    /// The event of each id, in the order of the ids.
-    ids: Vec<(u64, u32)>,
+    /// The event of each id.
+    ids: BTreeMap<u64, u32>,
     /// Whether the layout of a record is known without its id.
     is_uniform: bool,
     /// Whether that of a trailer is.
@@ -237,7 +238,7 @@ impl Decoder {
         Self {
             order,
             layouts: Vec::new(),
-            ids: Vec::new(),
+            ids: BTreeMap::new(),
             is_uniform: true,
             is_trailer_uniform: true,
             is_read_uniform: true,
@@ -267,22 +268,29 @@ impl Decoder {
             }
         }
         let number = u32::try_from(event).map_err(|_| DecoderError::Ambiguous { event })?;
-        let mut added: Vec<_> = ids.iter().map(|&id| (id, number)).collect();
-        added.sort_unstable();
-        added.dedup();
-        if let Some((id, first)) = added.iter().find_map(|(id, _)| Some((*id, self.by_id(*id)?))) {
+        if let Some((id, first)) = ids.iter().find_map(|id| Some((*id, self.by_id(*id)?))) {
             return Err(DecoderError::DuplicateId { id, first, second: event });
         }
-        // Ids are given in ascending order, so that as a rule nothing has to move.
-        let moves = self.ids.last().zip(added.first()).is_some_and(|(last, first)| last > first);
-        self.ids.append(&mut added);
-        if moves {
-            self.ids.sort();
-        }
+        self.ids.extend(ids.iter().map(|&id| (id, number)));
         (self.is_uniform, self.is_trailer_uniform, self.is_read_uniform) =
             (is_uniform, is_trailer_uniform, is_read_uniform);
         self.layouts.push(layout);
         Ok(event)
+    }
+
+    /// Adds an event that [`push`](Self::push) refuses, so that those behind it keep their numbers: its samples cannot be
+    /// decoded, and from now on those of others only if they carry an id.
+    pub fn push_undecodable(&mut self, attr: &Attr) -> usize {
+        let known = Attr {
+            read_format: attr.read_format.intersection(ReadFormat::from_bits_retain(31)),
+            sample_type: attr.sample_type.difference(SampleType::WEIGHT_STRUCT),
+            ..*attr
+        };
+        if let Ok(layout) = SampleLayout::new(&known, self.order) {
+            self.layouts.push(layout);
+        }
+        self.is_uniform = false;
+        self.layouts.len().saturating_sub(1)
     }
 
     /// The byte order of the records.
@@ -296,8 +304,7 @@ impl Decoder {
     }
 
     fn by_id(&self, id: u64) -> Option<usize> {
-        let at = self.ids.binary_search_by_key(&id, |(id, _)| *id).ok()?;
-        self.ids.get(at).map(|(_, event)| *event as usize)
+        self.ids.get(&id).map(|event| *event as usize)
     }
 
     /// The id that a record carries.

@@ -59,7 +59,7 @@
 
 mod attr;
 mod branch;
-mod bytes;
+pub(crate) mod bytes;
 mod callchain;
 mod data_src;
 mod decode;

@@ -1,9 +1,36 @@
-//! Recordings as a producer: `perf.data` read, put in the order of time, written, and replayed through a ring.
+//! Recordings as a producer: `perf.data` in all its forms, and images of rings; read, put in the order of time, written,
+//! and replayed through a ring.
+//!
+//! [`Recording::open`] takes a file, a directory, a pipe or a ring image, and says what the recording knows of itself;
+//! [`Recording::records`] reads its records, in the order in which they stand or in that of their times, and lends them one
+//! by one, whatever their number: what is held in memory is bounded.
 
 mod address_space;
+mod chunks;
+mod error;
 mod frames;
+#[cfg(feature = "zstd")]
+mod inflate;
+mod input;
+mod metadata;
+mod order;
+mod part;
 pub mod perf_data;
+mod producer;
 mod range_map;
+mod recording;
+mod records;
+mod ring_image;
+mod scan;
+#[cfg(feature = "symbolize")]
+pub mod symbolize;
 
 pub use address_space::{AddressSpaces, Location, Mapping, MappingKind};
+pub use error::{OpenError, ReadError, Warning};
 pub use frames::{Frame, Frames};
+pub use input::ReadAt;
+pub use metadata::{Form, Metadata, RecordedEvent};
+pub use order::{Order, OrderStats};
+pub use producer::{Replay, ReplayError, ReplayStats, Shape, Step, body_order, original};
+pub use recording::Recording;
+pub use records::{Entry, Records};

@@ -38,6 +38,9 @@ pub struct Description {
     pub producer_start: u64,
     /// The pid namespace (its inode number) in which that id is the process's; 0 where it did not say.
     pub producer_pid_namespace: u64,
+    /// Whether the bodies of the records are in the byte order that is not the ring's: those of a recording of another
+    /// machine. All else is in the ring's own, headers of records and attrs among it.
+    pub swapped: bool,
     /// The events that records in the ring belong to.
     pub attrs: Vec<AttrEntry>,
     /// `data_head` when the description was read.
@@ -100,6 +103,11 @@ impl Description {
             1 => true,
             found => return Err(AttachError::Confined { found }),
         };
+        let swapped = match page.u32(at::SWAPPED) {
+            0 => false,
+            1 => true,
+            found => return Err(AttachError::Swapped { found }),
+        };
         let data_offset = page.u64(DATA_OFFSET);
         if data_offset == 0 || !data_offset.is_multiple_of(4096) || data_offset > MAX_HEADER {
             return Err(AttachError::DataOffset { found: data_offset });
@@ -135,6 +143,7 @@ impl Description {
             producer_pid: page.u32(at::PRODUCER_PID),
             producer_start: page.u64(at::PRODUCER_START),
             producer_pid_namespace: page.u64(at::PRODUCER_PID_NAMESPACE),
+            swapped,
             attrs,
             data_head,
             data_tail,
@@ -177,9 +186,11 @@ impl Description {
         put(at::PRODUCER_PID, &self.producer_pid.to_ne_bytes());
         put(at::PRODUCER_START, &self.producer_start.to_ne_bytes());
         put(at::PRODUCER_PID_NAMESPACE, &self.producer_pid_namespace.to_ne_bytes());
+        put(at::SWAPPED, &u32::from(self.swapped).to_ne_bytes());
         put(at::ATTRS_OFFSET, &(offset as u64).to_ne_bytes());
         put(at::ATTRS_SIZE, &(attrs.len() as u64).to_ne_bytes());
         put(at::LOST_TOTAL, &self.lost_total.to_ne_bytes());
+        put(at::CLOSED, &u32::from(self.closed).to_ne_bytes());
         put(at::RESERVED, &self.reserved.to_ne_bytes());
         put(at::NEED_WAKE, &1u32.to_ne_bytes());
         put(offset, &attrs);

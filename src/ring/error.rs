@@ -141,6 +141,12 @@ pub enum AttachError {
         /// The number found.
         found: u32,
     },
+    /// Records neither in this byte order nor in the other.
+    #[error("the bodies of records are said to be swapped {found} times, not 0 or 1")]
+    Swapped {
+        /// The number found.
+        found: u32,
+    },
     /// `data_offset` is no multiple of the page size, or 0, or absurd.
     #[error("data_offset {found}")]
     DataOffset {

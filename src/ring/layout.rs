@@ -91,6 +91,8 @@ pub(crate) mod describe {
     pub(crate) const ATTRS_OFFSET: usize = 1200;
     pub(crate) const ATTRS_SIZE: usize = 1208;
     pub(crate) const PRODUCER_PID_NAMESPACE: usize = 1216;
+    /// 1 where the bodies of records are in the other byte order; rings of before have 0 here.
+    pub(crate) const SWAPPED: usize = 1224;
     pub(crate) const LOST_TOTAL: usize = 1280;
     pub(crate) const CLOSED: usize = 1288;
     pub(crate) const RESERVED: usize = 1344;

@@ -45,6 +45,8 @@ mod aux;
 mod consumer;
 mod describe;
 mod error;
+#[cfg(not(perfring_loom))]
+mod image;
 mod instructions;
 mod layout;
 mod lost;
@@ -68,6 +70,8 @@ pub use aux::{AuxConsumer, AuxData, AuxError, AuxProducer, AuxRing, AuxSnapshot,
 pub use consumer::{Consumer, ConsumerStats, Drain, KernelDirection, OwnedRecord, Record, Wait};
 pub use describe::{AttrEntry, Description};
 pub use error::{AttachError, BeginError, ReadError, ReadErrorKind, SetupError};
+#[cfg(not(perfring_loom))]
+pub use image::{ImageError, ImageWriter};
 pub use layout::{HEADER_SIZE, MAX_RECORD_SIZE, RECORD_OPEN, RECORD_PADDING, RecordHeader};
 pub use lost::LostRecord;
 #[cfg(all(feature = "kernel", not(perfring_loom)))]
@@ -83,6 +87,12 @@ pub use time_page::{
     Clock, ShortClock, TimeCapabilities, TimeFields, TimePage, TimePageError, TimePageWriter, TimeSnapshot,
 };
 pub use wakeup::Wake;
+
+/// Bytes in a page of this machine: rings are multiples of it.
+#[cfg(not(perfring_loom))]
+pub fn page_size() -> usize {
+    sys::page_size()
+}
 
 /// The rows of the order table, for the model runner: site, order, operation, pair, models.
 #[cfg(perfring_loom)]

@@ -283,6 +283,37 @@ impl Producer {
         Ok(SplitReservation { open: self.opened(span, position, size) })
     }
 
+    /// Whether [`begin_forward_in_page`](Self::begin_forward_in_page) would find room for `size` bytes now. Unlike a
+    /// reservation that finds none, asking loses nothing: this is how to wait for the consumer.
+    ///
+    /// # Errors
+    /// As those of the reservation, but for [`Full`](BeginError::Full); nothing is counted.
+    pub fn has_room_in_page(&self, size: usize) -> Result<bool, BeginError> {
+        self.would_fit(size, true)
+    }
+
+    /// Whether [`begin_forward`](Self::begin_forward) would find room for `size` bytes now.
+    ///
+    /// # Errors
+    /// As those of the reservation, but for [`Full`](BeginError::Full); nothing is counted.
+    pub fn has_room_for(&self, size: usize) -> Result<bool, BeginError> {
+        if self.memory.geometry().confined() {
+            return Err(BeginError::Confined);
+        }
+        self.would_fit(size, false)
+    }
+
+    fn would_fit(&self, size: usize, in_page: bool) -> Result<bool, BeginError> {
+        if !can_be_a_size(size) || size > if in_page { self.most_in_page } else { self.most } {
+            return Err(bad_size(&self.memory, size, in_page));
+        }
+        if !self.equipment.guard.alive() {
+            return Err(BeginError::Forked);
+        }
+        let plan = Plan::new(&self.memory.geometry(), self.head.get(), size as u64, in_page, self.lost_to_report());
+        Ok(plan.total <= self.limit.get().wrapping_sub(self.head.get()) || plan.total <= self.look_at_tail()?)
+    }
+
     /// Whether a record can be reserved at the head without further ado. A limit behind the head is no room; `size` is one
     /// that a record can have, so it stays positive.
     #[inline(always)]

@@ -29,6 +29,7 @@ pub struct Builder {
     pub(super) wake: Wake,
     pub(super) lost: Option<LostRecord>,
     pub(super) attrs: Vec<AttrEntry>,
+    pub(super) swapped: bool,
     pub(super) start: u64,
 }
 
@@ -43,6 +44,7 @@ impl Builder {
             wake: Wake::Events(1),
             lost: Some(LostRecord::bare(0)),
             attrs: Vec::new(),
+            swapped: false,
             start: 0,
         }
     }
@@ -82,6 +84,13 @@ impl Builder {
     /// Adds an event that records in the ring belong to, to the ring's description of itself.
     pub fn attr(mut self, attr: impl Into<Vec<u8>>, ids: impl Into<Vec<u64>>) -> Self {
         self.attrs.push(AttrEntry { attr: attr.into(), ids: ids.into() });
+        self
+    }
+
+    /// Says whether the bodies of records are in the byte order that is not this machine's, as those of a recording of
+    /// another machine are. By default they are not.
+    pub fn swapped(mut self, swapped: bool) -> Self {
+        self.swapped = swapped;
         self
     }
 
@@ -284,6 +293,7 @@ impl Builder {
             producer_pid: 0,
             producer_start: 0,
             producer_pid_namespace: 0,
+            swapped: self.swapped,
             attrs: self.attrs.clone(),
             data_head: start,
             data_tail: start,

@@ -1,10 +1,10 @@
 //! The header of a `perf.data` file, and the sections that it names.
 
 use crate::record::ByteOrder;
+use crate::record::bytes::int_at;
 use std::fmt;
 
 /// What a file of this machine's byte order starts with.
-#[allow(dead_code, reason = "until there is a reader")]
 pub(crate) const MAGIC: [u8; 8] = *b"PERFILE2";
 
 /// A part of a file.
@@ -19,6 +19,16 @@ pub struct Section {
 impl Section {
     /// Bytes that describe a section.
     pub(crate) const SIZE: usize = 16;
+
+    /// Reads what says where a section is.
+    pub(crate) fn from_bytes(bytes: &[u8], at: usize, order: ByteOrder) -> Option<Self> {
+        Some(Self { offset: int_at(bytes, at, order)?, size: int_at(bytes, at.checked_add(8)?, order)? })
+    }
+
+    /// Whether it is inside a file of `len` bytes.
+    pub(crate) fn is_inside(self, len: u64) -> bool {
+        self.end().is_some_and(|end| end <= len)
+    }
 
     /// Where it ends; none if that is not a number.
     pub fn end(self) -> Option<u64> {
@@ -48,6 +58,31 @@ impl FileHeader {
     pub const SIZE: usize = 104;
     /// Bytes in the header of a pipe.
     pub const PIPE_SIZE: usize = 16;
+
+    /// The byte order that the first 8 bytes stand for, if they are those of a recording.
+    pub fn order_of(magic: [u8; 8]) -> Option<ByteOrder> {
+        let mut reversed = MAGIC;
+        reversed.reverse();
+        match magic {
+            MAGIC => Some(ByteOrder::Little),
+            _ if magic == reversed => Some(ByteOrder::Big),
+            _ => None,
+        }
+    }
+
+    /// Reads the header of a file. None if it is not one, or shorter.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let order = Self::order_of(*bytes.first_chunk()?)?;
+        let word = |at| int_at::<u64>(bytes, at, order);
+        Some(Self {
+            order,
+            attr_size: word(16)?,
+            attrs: Section::from_bytes(bytes, 24, order)?,
+            data: Section::from_bytes(bytes, 40, order)?,
+            event_types: Section::from_bytes(bytes, 56, order)?,
+            features: Features([word(72)?, word(80)?, word(88)?, word(96)?]),
+        })
+    }
 }
 
 /// A set of features: `adds_features` of the header, 256 bits.
