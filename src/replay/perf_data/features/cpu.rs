@@ -162,7 +162,8 @@ impl<'a> CpuTopology<'a> {
         self.sockets.put(to, "cores")?;
         self.threads.put(to, "threads")?;
         let with_die = self.cpus.iter().filter(|cpu| cpu.die_id.is_some()).count();
-        if with_die != if self.dies.is_empty() { 0 } else { self.cpus.len() } || with_die == 0 && !self.dies.is_empty() {
+        if with_die != if self.dies.is_empty() { 0 } else { self.cpus.len() } || with_die == 0 && !self.dies.is_empty()
+        {
             return Err(EncodeError::Shape {
                 field: "die_id",
                 what: "dies and the numbers of all CPUs' dies belong together",
