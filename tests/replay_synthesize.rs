@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 use common::{TempDir, skip};
 use memmap2::{MmapMut, MmapOptions};
 use perfring::record::{
-    Attr, AttrFlags, Body, BuildId, ByteOrder, Decoder, Encoder, MappedFile, Misc, RecordType, SampleType, Tid, User,
+    Attr, AttrFlags, Body, BuildId, ByteOrder, Decoder, Encoder, MappedFile, Misc, Mmap, RecordType, SampleId,
+    SampleType, Tid, User,
 };
 use perfring::replay::perf_data::FeatureId;
 use perfring::replay::synthesize::{BuildIds, Kernel, KernelText, Processes, SynthesizeError, Synthesizer, build_id};
@@ -411,7 +412,10 @@ fn gnu_note() -> Vec<u8> {
     [&words[..], b"GNU\0", &[7; 20]].concat()
 }
 
-fn kernel_of(attr: &Attr, root: &Path) -> (Kernel, Vec<(RecordType, u64, u64, u64, String)>) {
+/// Type, address, length, offset, name.
+type KernelMapping = (RecordType, u64, u64, u64, String);
+
+fn kernel_of(attr: &Attr, root: &Path) -> (Kernel, Vec<KernelMapping>) {
     let mut to = Synthesizer::new(attr).unwrap().root(root);
     let (kernel, records) = collect(|mut out| to.kernel(&mut out));
     let decoder = Decoder::new(attr).unwrap();
@@ -622,6 +626,29 @@ fn build_ids_of_mapped_files_are_found() {
         }
     }
     assert!(seen >= 2, "{seen}");
+}
+
+#[test]
+fn files_are_looked_for_where_the_process_sees_them() {
+    let Ok(own) = build_id::of_file("/proc/self/exe") else { return skip("this program has no build id") };
+    let dir = machine("namespaces", &[("proc/7/root/lib/x.so", b""), ("lib/x.so", b"another"), ("lib/y.so", b"")]);
+    for path in ["proc/7/root/lib/x.so", "lib/y.so"] {
+        fs::copy("/proc/self/exe", dir.path().join(path)).unwrap();
+    }
+    let attr = Attr::default();
+    let (encoder, decoder) = (Encoder::new(&attr, ByteOrder::NATIVE).unwrap(), Decoder::new(&attr).unwrap());
+    let mut ids = BuildIds::new().root(dir.path());
+    // The second process is gone, and the third file is not there at all.
+    for (pid, name) in [(7, "/lib/x.so"), (8, "/lib/y.so"), (8, "/lib/z.so")] {
+        let (addr, len, pgoff, filename) = (0x1000, 0x1000, 0, name.into());
+        let body = Body::Mmap(Mmap { pid, tid: pid, addr, len, pgoff, filename });
+        let mut record = Vec::new();
+        encoder.encode(Misc::from_bits_retain(2), &body, &SampleId::default(), &mut record).unwrap();
+        ids.observe(&decoder.decode(&record).unwrap());
+    }
+    assert_eq!((ids.files(), ids.resolve()), (3, 2));
+    let found: Vec<_> = ids.iter().map(|entry| (entry.record.filename.to_string(), entry.record.build_id)).collect();
+    assert_eq!(found, [("/lib/x.so".to_owned(), own.as_bytes()), ("/lib/y.so".to_owned(), own.as_bytes())]);
 }
 
 /// A recording by `perf`, if it can make one: of everything, with these options.
