@@ -17,6 +17,7 @@ use perfring::record::{
     Tid, User,
 };
 use perfring::replay::perf_data::{FeatureId, WriteError, WriteOptions, Writer, Written};
+use perfring::replay::{Order, Recording};
 use proptest::prelude::*;
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 
@@ -720,5 +721,106 @@ fn perf_reads_what_a_limit_left() {
         let seen = printed.matches("alpha").count() as u64;
         // What was in the compressor or the buffer when it failed is lost.
         assert!(seen > 3000 && seen + 12_000 >= taken, "{seen} of {taken}");
+    }
+}
+
+/// Samples, rounds and defects that the reader of this crate finds; and its events' names and ids.
+fn read(recording: Recording) -> (u64, u64, Vec<String>, Vec<(Option<String>, Vec<u64>)>) {
+    let (mut samples, mut rounds, mut defects) = (0, 0, Vec::new());
+    let mut last = 0;
+    let metadata = recording.records(Order::default()).for_each(|entry| match entry {
+        Err(error) => defects.push(error.to_string()),
+        Ok(entry) => match entry.decode().map(|decoded| decoded.body) {
+            Ok(Body::Sample(sample)) => {
+                assert!(sample.time() >= Some(last));
+                last = sample.time().expect("a time");
+                samples += 1;
+            }
+            Ok(Body::User(User::FinishedRound)) => rounds += 1,
+            Ok(_) => {}
+            Err(error) => defects.push(error.to_string()),
+        },
+    });
+    defects.extend(metadata.warnings().iter().map(|warning| warning.to_string()));
+    let events = metadata.events().iter().map(|event| (event.name.clone(), event.ids.clone())).collect();
+    (samples, rounds, defects, events)
+}
+
+#[test]
+fn this_crate_reads_it() {
+    let dir = TempDir::new("own-reader");
+    let path = dir.path().join("perf.data");
+    let named = |ids: &[u64]| {
+        vec![(Some("cpu-clock".to_owned()), vec![10, 11]), (Some("a fault of mine".to_owned()), ids.to_vec())]
+    };
+    for level in [None, Some(1), Some(9)] {
+        let options = level.map_or(WriteOptions::default(), |level| WriteOptions::default().zstd(level));
+        let mut writer = Writer::file(new_file(&path), options).unwrap();
+        samples(&mut writer);
+        writer.sync_header().unwrap();
+        let (count, rounds, defects, _) = read(Recording::open(&path).unwrap());
+        assert_eq!((count, rounds, defects), (SAMPLES, 10, vec![]), "killed, level {level:?}");
+        writer.add_ids(1, &[21]).unwrap();
+        writer.finish().unwrap();
+        let (count, rounds, defects, events) = read(Recording::open(&path).unwrap());
+        assert_eq!((count, rounds, defects, events), (SAMPLES, 10, vec![], named(&[20, 21])), "level {level:?}");
+
+        let mut writer = Writer::pipe(File::create(&path).unwrap(), options).unwrap();
+        samples(&mut writer);
+        writer.finish().unwrap();
+        let (count, rounds, defects, events) = read(Recording::from_stream(File::open(&path).unwrap()).unwrap());
+        assert_eq!((count, rounds, defects, events), (SAMPLES, 10, vec![], named(&[20])), "pipe, level {level:?}");
+    }
+}
+
+#[cfg(feature = "kernel")]
+#[test]
+fn what_a_set_of_rings_holds_is_recorded() {
+    use perfring::kernel::{self, EventBuilder, RingSet, SetTarget, Software};
+    if !common::require_kernel(common::Need::OwnEvents) {
+        return;
+    }
+    let fault = EventBuilder::software(Software::PageFaults)
+        .sample_period(1)
+        .exclude_kernel(true)
+        .exclude_hv(true)
+        .disabled(true)
+        .sample_type(kernel::SampleType::IDENTIFIER | kernel::SampleType::TID | kernel::SampleType::IP);
+    let thread = std::fs::read_link("/proc/thread-self").expect("procfs");
+    let pid = thread.file_name().and_then(|name| name.to_str()?.parse().ok()).expect("PID/task/TID");
+    let mut set = RingSet::builder().event(fault).target(SetTarget::Task { pid }).pages(8).open().expect("a set");
+    let dir = TempDir::new("live");
+    let path = dir.path().join("perf.data");
+    for level in [None, Some(1)] {
+        let options = level.map_or(WriteOptions::default(), |level| WriteOptions::default().zstd(level));
+        let mut writer = Writer::file(new_file(&path), options).unwrap();
+        let ids: Vec<_> = set.ids().iter().map(|id| id.id).collect();
+        writer.event(set.attr(0).expect("the event"), &ids, "page-faults").unwrap();
+        let mut before = 0;
+        set.rings().enumerate().for_each(|(ring, _)| before += set.event(ring).unwrap().read().unwrap().value);
+        set.enable().expect("on");
+        let mut pages = common::Pages::new(3000);
+        for round in 0..30 {
+            pages.touch(round * 100..round * 100 + 100);
+            if round == 29 {
+                set.disable().expect("off");
+            }
+            set.take_spans(|span| {
+                let span = span.expect("no defect");
+                writer.span(span.first, span.second).expect("space on the disk");
+            });
+            writer.round().unwrap();
+        }
+        writer.finish().unwrap();
+        let mut counted = 0;
+        set.rings().enumerate().for_each(|(ring, _)| counted += set.event(ring).unwrap().read().unwrap().value);
+        counted -= before;
+        assert!(counted >= 3000, "{counted}");
+        let (count, rounds, defects, events) = read(Recording::open(&path).unwrap());
+        assert_eq!((count, rounds, defects), (counted, 30, vec![]));
+        assert_eq!(events, [(Some("page-faults".to_owned()), ids)]);
+        let Some((is_fine, printed)) = perf(&["script", "-F", "event"], Some(&path), Stdio::null()) else { return };
+        assert!(is_fine, "{printed}");
+        assert_eq!(printed.matches("page-faults").count() as u64, counted);
     }
 }
