@@ -159,3 +159,26 @@ fn a_consumer_in_another_thread_sees_all() {
     drop((replay, ring));
     assert_eq!(reader.join().expect("a reader"), written);
 }
+
+#[test]
+fn batches_are_what_comes_one_by_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("image");
+    let written = image(&path, Ring::confined(4), (0..5000).map(|number| 8 * (number % 31)));
+    for most in [1, 3, 1000, usize::MAX] {
+        for order in [Order::Recorded, Order::default()] {
+            let mut records = Recording::open(&path).expect("a recording").records(order);
+            let mut seen: Vec<Vec<u8>> = Vec::new();
+            while let Some(batch) = records.next_batch(most) {
+                let batch = batch.expect("a sound ring");
+                assert!(!batch.is_empty() && batch.len() <= most);
+                seen.extend(batch.iter().map(|entry| entry.bytes().to_vec()));
+                // One by one in between.
+                if let Some(entry) = records.next() {
+                    seen.push(entry.expect("a sound ring").bytes().to_vec());
+                }
+            }
+            assert_eq!(seen, written, "{most} {order:?}");
+        }
+    }
+}

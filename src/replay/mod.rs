@@ -5,8 +5,10 @@
 //! [`Recording::records`] reads its records, in the order in which they stand or in that of their times, and lends them one
 //! by one, whatever their number: what is held in memory is bounded.
 
+mod address_space;
 mod chunks;
 mod error;
+mod frames;
 #[cfg(feature = "zstd")]
 mod inflate;
 mod input;
@@ -15,16 +17,22 @@ mod order;
 mod part;
 pub mod perf_data;
 mod producer;
+mod range_map;
 mod recording;
 mod records;
 mod ring_image;
 mod scan;
+#[cfg(feature = "symbolize")]
+pub mod symbolize;
+pub mod synthesize;
 
+pub use address_space::{AddressSpaces, Location, Mapping, MappingKind};
 pub use error::{OpenError, ReadError, Warning};
+pub use frames::{Frame, Frames};
 pub use input::ReadAt;
 pub use metadata::{Form, Metadata, RecordedEvent};
 pub use order::{Order, OrderStats};
 pub use producer::{Replay, ReplayError, ReplayStats, Shape, Step, original};
 pub use recording::Recording;
-pub use records::{Entry, Records};
+pub use records::{Batch, Entry, Records};
 pub use ring_image::RingImage;

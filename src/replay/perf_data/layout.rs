@@ -242,6 +242,10 @@ features! {
     PMU_CAPS = 31;
     /// The scheduler's domains of each CPU.
     CPU_DOMAIN_INFO = 32;
+    /// The machine type of the programs, as ELF has it.
+    E_MACHINE = 33;
+    /// Bytes in a line of the cache.
+    CLN_SIZE = 34;
 }
 
 impl fmt::Display for FeatureId {
