@@ -3,6 +3,7 @@
 mod dump;
 mod image;
 mod output;
+mod record;
 mod replay;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -27,6 +28,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Record(record::Arguments),
     Dump(dump::Arguments),
     Replay(replay::Arguments),
     /// Write a shell's completions for this command.
@@ -42,6 +44,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.command {
+        Command::Record(arguments) => record::run(arguments),
         Command::Dump(arguments) => dump::run(arguments),
         Command::Replay(arguments) => replay::run(arguments),
         Command::Completions { shell } => {
@@ -56,6 +59,10 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Err(Failure::Closed) => ExitCode::SUCCESS,
+        Err(failure @ Failure::Usage(_)) => {
+            eprintln!("perfring: {failure}");
+            ExitCode::from(2)
+        }
         Err(failure) => {
             eprintln!("perfring: {failure}");
             ExitCode::FAILURE
