@@ -130,7 +130,7 @@ impl<'a> CpuTopology<'a> {
     const MAX_CPUS: usize = 1 << 14;
 
     /// The number of CPUs with which `from` are their cores and sockets, the dies, and just as many numbers of dies. Numbers of
-    /// cores and sockets are not taken for dies, which are lists of CPUs in words.
+    /// cores and sockets are not taken for dies, which are lists of CPUs in words, and no more than there are CPUs.
     fn find_cpus(from: Cursor<'a>) -> Option<u64> {
         let is_list = |list: &[u8]| {
             let digits = list.iter().position(|&byte| byte == 0).unwrap_or(0);
@@ -162,7 +162,8 @@ impl<'a> CpuTopology<'a> {
         self.sockets.put(to, "cores")?;
         self.threads.put(to, "threads")?;
         let with_die = self.cpus.iter().filter(|cpu| cpu.die_id.is_some()).count();
-        if with_die != if self.dies.is_empty() { 0 } else { self.cpus.len() } || with_die == 0 && !self.dies.is_empty() {
+        if with_die != if self.dies.is_empty() { 0 } else { self.cpus.len() } || with_die == 0 && !self.dies.is_empty()
+        {
             return Err(EncodeError::Shape {
                 field: "die_id",
                 what: "dies and the numbers of all CPUs' dies belong together",

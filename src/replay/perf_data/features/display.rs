@@ -111,9 +111,9 @@ impl Display for Feature<'_> {
                 let name = Shown(group.name);
                 write!(f, "{name}: {} events, of which {} leads", group.nr_members, group.leader_idx)
             }),
-            Self::Auxtrace(entries) => lines(f, "AUX data", entries, |f, entry| {
-                write!(f, "{} bytes at {:#x}", entry.sz, entry.file_offset)
-            }),
+            Self::Auxtrace(entries) => {
+                lines(f, "AUX data", entries, |f, entry| write!(f, "{} bytes at {:#x}", entry.sz, entry.file_offset))
+            }
             Self::Stat => f.write_str("a recording of counters"),
             Self::Cache(caches) => lines(f, "caches", caches, |f, cache| cache.fmt(f)),
             Self::SampleTime(SampleTime { first, last }) => {
@@ -123,9 +123,9 @@ impl Display for Feature<'_> {
             Self::ClockId(resolution) => write!(f, "clock resolution: {resolution} ns"),
             Self::DirFormat(version) => write!(f, "directory: version {version}"),
             Self::BpfProgInfo(programs) => lines(f, "BPF programs", programs, |f, program| program.fmt(f)),
-            Self::BpfBtf(types) => lines(f, "BPF types", types, |f, types| {
-                write!(f, "id {}: {} bytes", types.id, types.data.len())
-            }),
+            Self::BpfBtf(types) => {
+                lines(f, "BPF types", types, |f, types| write!(f, "id {}: {} bytes", types.id, types.data.len()))
+            }
             Self::Compressed(Compressed { type_, level, ratio, mmap_len, .. }) => {
                 match type_ {
                     1 => f.write_str("compression: zstd")?,
@@ -138,9 +138,9 @@ impl Display for Feature<'_> {
                 caps(f, list)
             }
             Self::ClockData(clock) => clock.fmt(f),
-            Self::HybridTopology(pmus) => lines(f, "kinds of CPUs", pmus, |f, pmu| {
-                write!(f, "{}: CPUs {}", Shown(pmu.name), Shown(pmu.cpus))
-            }),
+            Self::HybridTopology(pmus) => {
+                lines(f, "kinds of CPUs", pmus, |f, pmu| write!(f, "{}: CPUs {}", Shown(pmu.name), Shown(pmu.cpus)))
+            }
             Self::PmuCaps(pmus) => lines(f, "abilities of PMUs", pmus, |f, pmu| {
                 write!(f, "{}: ", Shown(pmu.pmu_name))?;
                 caps(f, &pmu.caps)
@@ -187,7 +187,7 @@ impl Display for MemTopology<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let title = format!("memory blocks of {} MiB", self.block_size >> 20);
         lines(f, &title, &self.nodes, |f, node| {
-            let mib = u128::from(node.count()) * u128::from(self.block_size) >> 20;
+            let mib = (u128::from(node.count()) * u128::from(self.block_size)) >> 20;
             write!(f, "node {}: {mib} MiB, blocks ", node.node)?;
             join(f, ",", node.ranges(), |f, range| match (range.start(), range.end()) {
                 (start, end) if start == end => write!(f, "{start}"),

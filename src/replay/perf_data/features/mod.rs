@@ -143,8 +143,12 @@ fn read<'a, T>(
     order: ByteOrder,
     get: impl FnOnce(&mut Cursor<'a>) -> Result<T, Defect>,
 ) -> Result<T, FeatureError> {
-    get(&mut Cursor::new(section, order))
-        .map_err(|Defect { offset, field, kind }| FeatureError { feature, offset, field, kind })
+    get(&mut Cursor::new(section, order)).map_err(|Defect { offset, field, kind }| FeatureError {
+        feature,
+        offset,
+        field,
+        kind,
+    })
 }
 
 /// Says once which variant is which feature.
