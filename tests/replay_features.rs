@@ -432,6 +432,22 @@ fn old_and_new_layouts_of_the_topology_are_told_apart() {
 }
 
 #[test]
+fn a_topology_that_could_be_many_is_read_once() {
+    // Each pair of words could be the count of the dies, and the length of a list of CPUs.
+    for word in *b"00,,99" {
+        let mut section = vec![0; 8];
+        for _ in 0..100_000 {
+            section.extend_from_slice(&[word, 0, 0, 0, 4, 0, 0, 0]);
+        }
+        let Ok(Feature::CpuTopology(topology)) = Feature::decode(FeatureId::CPU_TOPOLOGY, &section, ByteOrder::Little)
+        else {
+            panic!()
+        };
+        assert_eq!((topology.cpus.len(), topology.dies.len()), (100_000, 0));
+    }
+}
+
+#[test]
 fn an_attribute_of_a_newer_kernel_is_cut_to_what_is_known() {
     let attr = Attr { type_: 1, config: 3, ..Attr::default() };
     let mut section = Vec::new();

@@ -18,6 +18,7 @@ mod recording;
 mod records;
 mod ring_image;
 mod scan;
+mod system;
 
 pub use error::{OpenError, ReadError, Warning};
 pub use input::ReadAt;
@@ -25,3 +26,4 @@ pub use metadata::{Form, Metadata, RecordedEvent};
 pub use order::{Order, OrderStats};
 pub use recording::Recording;
 pub use records::{Entry, Records};
+pub use system::System;

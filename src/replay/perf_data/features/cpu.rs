@@ -126,8 +126,9 @@ impl<'a> CpuTopology<'a> {
 
     /// Bytes of the numbers of a core and a socket.
     const PLACE: usize = 8;
-    /// The most CPUs that are looked for: more than Linux runs on.
-    const MAX_CPUS: usize = 1 << 14;
+    /// The most CPUs that are looked for: the most that Linux is built for. It is also less than two characters of a list are
+    /// as a count, so that no section makes the search long.
+    const MAX_CPUS: usize = 8192;
 
     /// The number of CPUs with which `from` are their cores and sockets, the dies, and just as many numbers of dies. Numbers of
     /// cores and sockets are not taken for dies, which are lists of CPUs in words, and no more than there are CPUs.
