@@ -143,7 +143,7 @@ fn add_sample(sum: &mut Sum, sample: &Sample<'_>) {
     }
     if let Some(raw) = sample.raw() {
         sum.add(raw.len() as u64);
-        sum.add(raw.iter().map(|byte| u64::from(*byte)).sum());
+        sum.add(raw.first_chunk().map_or(0, |word| u64::from_ne_bytes(*word)));
     }
     if let Some(regs) = sample.regs_user() {
         sum.add(regs.get(7).unwrap_or(0));
@@ -216,7 +216,7 @@ fn theirs(bytes: &[u8]) -> Result<Sum, String> {
                 if let Some(raw) = sample.raw {
                     sum.add(raw.len() as u64);
                     let bytes = raw.as_slice();
-                    sum.add(bytes.iter().map(|byte| u64::from(*byte)).sum());
+                    sum.add(bytes.first_chunk().map_or(0, |word| u64::from_ne_bytes(*word)));
                 }
                 if let Some(regs) = sample.user_regs {
                     sum.add(regs.get(7).unwrap_or(0));
