@@ -1,7 +1,7 @@
 //! Recordings through rings, and back.
 
 use perfring::record::ByteOrder;
-use perfring::replay::{Order, Recording, Replay, ReplayError, Shape, Step, body_order, original};
+use perfring::replay::{Metadata, Order, Recording, Replay, ReplayError, Shape, Step, original};
 use perfring::ring::{Consumer, ImageWriter, RecordHeader, Ring};
 use std::fs::File;
 use std::path::Path;
@@ -29,7 +29,7 @@ fn through(path: &Path, shape: Shape, at_once: usize) -> Result<Vec<Vec<u8>>, Re
     let records = Recording::open(path).expect("a recording").records(Order::Recorded);
     let (mut replay, ring) = Replay::start(records, shape, |ring| ring.private(), |_| {})?;
     let mut consumer = ring.consumer().expect("a consumer");
-    let order = body_order(&consumer);
+    let order = Metadata::of_ring(consumer.description().expect("a description")).order();
     let mut seen = Vec::new();
     loop {
         let step = replay.step(at_once)?;
@@ -158,4 +158,27 @@ fn a_consumer_in_another_thread_sees_all() {
     assert_eq!(replay.run(|| true).expect("a replay").records, 20_000);
     drop((replay, ring));
     assert_eq!(reader.join().expect("a reader"), written);
+}
+
+#[test]
+fn batches_are_what_comes_one_by_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("image");
+    let written = image(&path, Ring::confined(4), (0..5000).map(|number| 8 * (number % 31)));
+    for most in [1, 3, 1000, usize::MAX] {
+        for order in [Order::Recorded, Order::default()] {
+            let mut records = Recording::open(&path).expect("a recording").records(order);
+            let mut seen: Vec<Vec<u8>> = Vec::new();
+            while let Some(batch) = records.next_batch(most) {
+                let batch = batch.expect("a sound ring");
+                assert!(!batch.is_empty() && batch.len() <= most);
+                seen.extend(batch.iter().map(|entry| entry.bytes().to_vec()));
+                // One by one in between.
+                if let Some(entry) = records.next() {
+                    seen.push(entry.expect("a sound ring").bytes().to_vec());
+                }
+            }
+            assert_eq!(seen, written, "{most} {order:?}");
+        }
+    }
 }

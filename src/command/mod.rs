@@ -1,9 +1,74 @@
 //! What the command `perfring` does.
 
+mod dump;
+mod image;
+mod output;
+mod replay;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use output::{Failure, Outcome};
+use std::io;
 use std::process::ExitCode;
+
+/// Records, reads, orders and replays perf recordings, and looks into rings.
+///
+/// A recording is a perf.data file, a directory as `perf record --threads` makes it, a stream as `perf record -o -` writes
+/// it, or an image of a ring.
+///
+/// Exit status: 0 when all is well, 1 when the input or the program is at fault (one line on the standard error says what),
+/// 2 when the command line is. A reader that closes the pipe is no error.
+#[derive(Parser)]
+#[command(name = "perfring", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Dump(dump::Arguments),
+    Replay(replay::Arguments),
+    /// Write a shell's completions for this command.
+    ///
+    /// For bash: `perfring completions bash >~/.local/share/bash-completion/completions/perfring`.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+}
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
-    eprintln!("perfring: no command yet");
-    ExitCode::from(2)
+    let arguments = Arguments::parse();
+    let outcome = match &arguments.command {
+        Command::Dump(arguments) => dump::run(arguments),
+        Command::Replay(arguments) => replay::run(arguments),
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Arguments::command(), "perfring", &mut io::stdout());
+            Ok(Outcome::Fine)
+        }
+    };
+    match outcome {
+        Ok(Outcome::Fine) => ExitCode::SUCCESS,
+        Ok(Outcome::AtFault(reason)) => {
+            eprintln!("perfring: {reason}");
+            ExitCode::FAILURE
+        }
+        Err(Failure::Closed) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("perfring: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        super::Arguments::command().debug_assert();
+    }
 }

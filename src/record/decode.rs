@@ -381,24 +381,27 @@ impl Decoder {
     #[inline]
     pub fn time(&self, record: &[u8]) -> Option<u64> {
         let (header, body) = Header::split(record, self.order).ok()?;
+        self.sampled_time(record).or_else(|| match header.type_ {
+            RecordType::FORK | RecordType::EXIT => int_at(body, 16, self.order),
+            RecordType::THROTTLE | RecordType::UNTHROTTLE => int_at(body, 0, self.order),
+            _ => None,
+        })
+    }
+
+    /// A record's time as its event was asked for it, in a sample or in a trailer: where that is missing, records cannot be
+    /// put in order, even if some types have a time of their own.
+    #[inline]
+    pub(crate) fn sampled_time(&self, record: &[u8]) -> Option<u64> {
+        let (header, body) = Header::split(record, self.order).ok()?;
         if header.type_ == RecordType::SAMPLE {
             return self.layout_of_sample(header, record).ok()?.sample.time.word(body, self.order);
         }
         if !header.type_.is_kernel() {
             return None;
         }
-        let layout = self.layout_of_trailer(header, record).ok()?;
-        if let Some(layout) = layout
-            && let Some(start) = body.len().checked_sub(layout.trailer_len)
-            && let Some(time) = layout.trailer.time.word(&body[start..], self.order)
-        {
-            return Some(time);
-        }
-        match header.type_ {
-            RecordType::FORK | RecordType::EXIT => int_at(body, 16, self.order),
-            RecordType::THROTTLE | RecordType::UNTHROTTLE => int_at(body, 0, self.order),
-            _ => None,
-        }
+        let layout = self.layout_of_trailer(header, record).ok()??;
+        let start = body.len().checked_sub(layout.trailer_len)?;
+        layout.trailer.time.word(body.get(start..)?, self.order)
     }
 
     fn layout_of_trailer(&self, header: Header, record: &[u8]) -> Result<Option<&SampleLayout>, DecodeError> {

@@ -4,6 +4,7 @@ use crate::record::{Attr, AttrError, ByteOrder, Decoder, DecoderError, RecordTyp
 use crate::replay::error::{OpenError, Warning};
 use crate::replay::input::{ReadAt, read_full_at};
 use crate::replay::perf_data::{FeatureId, FileHeader, Section};
+use crate::ring::Description;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -81,6 +82,20 @@ impl Metadata {
             kept: 0,
             ids: 0,
         }
+    }
+
+    /// What a ring says of itself.
+    pub fn of_ring(description: &Description) -> Self {
+        let order = match (description.swapped, ByteOrder::NATIVE) {
+            (false, native) => native,
+            (true, ByteOrder::Little) => ByteOrder::Big,
+            (true, ByteOrder::Big) => ByteOrder::Little,
+        };
+        let mut metadata = Self::new(Form::RingImage, order);
+        for entry in &description.attrs {
+            metadata.push_bytes(&entry.attr, entry.ids.clone());
+        }
+        metadata
     }
 
     /// Reads what the header of a file names: events and the table of features.

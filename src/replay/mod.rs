@@ -24,6 +24,7 @@ mod ring_image;
 mod scan;
 #[cfg(feature = "symbolize")]
 pub mod symbolize;
+pub mod synthesize;
 
 pub use address_space::{AddressSpaces, Location, Mapping, MappingKind};
 pub use error::{OpenError, ReadError, Warning};
@@ -31,6 +32,7 @@ pub use frames::{Frame, Frames};
 pub use input::ReadAt;
 pub use metadata::{Form, Metadata, RecordedEvent};
 pub use order::{Order, OrderStats};
-pub use producer::{Replay, ReplayError, ReplayStats, Shape, Step, body_order, original};
+pub use producer::{Replay, ReplayError, ReplayStats, Shape, Step, original};
 pub use recording::Recording;
-pub use records::{Entry, Records};
+pub use records::{Batch, Entry, Records};
+pub use ring_image::RingImage;

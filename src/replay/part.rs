@@ -162,8 +162,8 @@ impl Part {
                 }
                 return Ok(Some((found, None)));
             }
-            let time = metadata.decoder().time(bytes);
-            let Some(queue) = &mut self.queue else { return Ok(Some((found, time))) };
+            let Some(queue) = &mut self.queue else { return Ok(Some((found, None))) };
+            let time = metadata.decoder().sampled_time(bytes);
             match time {
                 None | Some(0 | u64::MAX) => return Ok(Some((found, time))),
                 Some(time) => {

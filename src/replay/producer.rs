@@ -3,8 +3,8 @@
 use crate::record::{ByteOrder, Header, RecordType};
 use crate::replay::error::ReadError;
 use crate::replay::records::{Entry, Records};
-use crate::replay::ring_image::{in_order, order_of};
-use crate::ring::{self, BeginError, Consumer, Producer, Ring, SetupError};
+use crate::replay::ring_image::in_order;
+use crate::ring::{self, BeginError, Producer, Ring, SetupError};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
@@ -43,6 +43,12 @@ impl Shape {
         Self { pages: Some(pages), confined: false, granule: None }
     }
 
+    /// Of as many pages, but records cross them, and wrap.
+    #[must_use]
+    pub fn unconfined(self) -> Self {
+        Self { confined: false, ..self }
+    }
+
     /// Confined to granules of so many bytes.
     #[must_use]
     pub fn granule(mut self, bytes: usize) -> Self {
@@ -50,8 +56,40 @@ impl Shape {
         self
     }
 
+    /// That a record does not fit, and what a ring of the same kind would have to be.
+    pub(crate) fn too_large(self, position: u64, size: usize, source: BeginError) -> ReplayError {
+        let page_size = ring::page_size();
+        let (pages, granule) = match self.confined {
+            true => {
+                let granule = size.next_power_of_two().max(page_size);
+                (4 * granule / page_size, granule)
+            }
+            // One byte stays free.
+            false => ((size + 1).next_power_of_two().max(page_size) / page_size, page_size),
+        };
+        ReplayError::TooLarge { position, size, pages, granule, source }
+    }
+
+    /// Reads on to the first record for a ring: so all events are known.
+    pub(crate) fn find_first(
+        self,
+        records: &mut Records,
+        stats: &mut ReplayStats,
+        beside: &mut impl FnMut(&Entry<'_>),
+    ) -> Result<bool, ReplayError> {
+        while let Some(entry) = records.next() {
+            let entry = entry?;
+            if goes_through(&entry) {
+                return Ok(true);
+            }
+            stats.beside += 1;
+            beside(&entry);
+        }
+        Ok(false)
+    }
+
     /// A ring of this shape for the records of a recording, with its events: the attrs, the ids, the byte order.
-    fn builder(self, records: &Records) -> ring::Builder {
+    pub(crate) fn builder(self, records: &Records) -> ring::Builder {
         let page_size = ring::page_size();
         let pages = self.pages.unwrap_or((256 << 10) / page_size);
         let granule = match (self.pages, self.granule) {
@@ -64,30 +102,14 @@ impl Shape {
             (true, None) => Ring::confined(pages),
             (false, _) => Ring::free(pages),
         };
-        describe(ring, records)
+        let metadata = records.metadata();
+        let ring = metadata
+            .events()
+            .iter()
+            .fold(ring, |ring, event| ring.attr(event.attr.to_bytes(ByteOrder::NATIVE), event.ids.clone()));
+        // Nothing is lost, so nothing is reported.
+        ring.swapped(!metadata.order().is_native()).lost_record(None)
     }
-
-    /// How many pages a ring of the same kind needs for a record of `size` bytes, and how large its granules have to be.
-    fn needed(self, size: usize) -> (usize, usize) {
-        let page_size = ring::page_size();
-        let granule = size.next_power_of_two().max(page_size);
-        match self.confined {
-            true => (4 * granule / page_size, granule),
-            // One byte stays free.
-            false => ((size + 1).next_power_of_two().max(page_size) / page_size, page_size),
-        }
-    }
-}
-
-/// Says in a ring's description whose records it will hold.
-pub(crate) fn describe(ring: ring::Builder, records: &Records) -> ring::Builder {
-    let metadata = records.metadata();
-    let ring = metadata
-        .events()
-        .iter()
-        .fold(ring, |ring, event| ring.attr(event.attr.to_bytes(ByteOrder::NATIVE), event.ids.clone()));
-    // Nothing is lost, so nothing is reported.
-    ring.swapped(!metadata.order().is_native()).lost_record(None)
 }
 
 /// Why a replay does not go on.
@@ -117,6 +139,9 @@ pub enum ReplayError {
         #[source]
         source: BeginError,
     },
+    /// The image of a ring cannot be written.
+    #[error(transparent)]
+    Image(#[from] ring::ImageError),
     /// The ring takes nothing any more.
     #[error(transparent)]
     Ring(BeginError),
@@ -159,7 +184,7 @@ pub enum Step {
 ///
 /// What the consumer sees is what the recording holds, byte for byte; of the recording of a machine of the other byte order
 /// the 8 bytes of the header are in this one's, as the ring needs them, and
-/// [`Description::swapped`](ring::Description::swapped) says so. [`body_order`] and [`original`] turn them round.
+/// [`Description::swapped`](ring::Description::swapped) says so. [`Metadata::of_ring`](crate::replay::Metadata::of_ring) gives its decoder, and [`original`] turns them round.
 ///
 /// ```
 /// use perfring::replay::{Order, Recording, Replay, Shape, Step};
@@ -229,16 +254,7 @@ impl<B: FnMut(&Entry<'_>)> Replay<B> {
         mut beside: B,
     ) -> Result<(Self, Ring), ReplayError> {
         let mut stats = ReplayStats::default();
-        let mut has_next = false;
-        while let Some(entry) = records.next() {
-            let entry = entry?;
-            if goes_through(&entry) {
-                has_next = true;
-                break;
-            }
-            stats.beside += 1;
-            beside(&entry);
-        }
+        let has_next = shape.find_first(&mut records, &mut stats, &mut beside)?;
         let ring = make(shape.builder(&records))?;
         let producer = ring.producer()?;
         Ok((Self { records, beside, producer, shape, has_next, pace: None, stats }, ring))
@@ -278,7 +294,7 @@ impl<B: FnMut(&Entry<'_>)> Replay<B> {
             };
             let Some(entry) = entry else { break Step::Done };
             if let Some(pace) = &mut self.pace
-                && let Some(wait) = pace.wait(entry.time)
+                && let Some(wait) = pace.wait(entry.time())
             {
                 self.has_next = true;
                 break Step::NotDue(wait);
@@ -303,8 +319,7 @@ impl<B: FnMut(&Entry<'_>)> Replay<B> {
                     break Step::Full;
                 }
                 Err(source @ (BeginError::OverGranule { .. } | BeginError::OverRing { .. })) => {
-                    let (pages, granule) = self.shape.needed(size);
-                    return Err(ReplayError::TooLarge { position: entry.position, size, pages, granule, source });
+                    return Err(self.shape.too_large(entry.position(), size, source));
                 }
                 Err(error) => return Err(ReplayError::Ring(error)),
             }
@@ -380,12 +395,6 @@ impl<B> std::fmt::Debug for Replay<B> {
 pub(crate) fn goes_through(entry: &Entry<'_>) -> bool {
     let type_ = entry.type_();
     type_.is_kernel() && type_ != RecordType(0) && entry.bytes().len().is_multiple_of(8)
-}
-
-/// The byte order of the bodies of a ring's records: what [`original`] wants to know, asked before a drain borrows the
-/// consumer.
-pub fn body_order(consumer: &Consumer) -> ByteOrder {
-    order_of(consumer)
 }
 
 /// The record of a ring as it stood in the recording that was replayed: with the header in the recording's byte order.

@@ -8,7 +8,7 @@ use crate::replay::order::Order;
 use crate::replay::part::Source;
 use crate::replay::perf_data::{FileHeader, Section};
 use crate::replay::records::Records;
-use crate::replay::ring_image::{RingScanner, order_of};
+use crate::replay::ring_image::RingScanner;
 use crate::replay::scan::Scanner;
 use crate::ring::{AttachError, Consumer};
 use std::fs::File;
@@ -187,13 +187,11 @@ impl Recording {
 
     /// The records of a ring, those that are there and not yet read: of an image, or of a ring whose writer has ended.
     pub fn from_ring(consumer: Consumer) -> Self {
-        let order = order_of(&consumer);
-        let mut metadata = Metadata::new(Form::RingImage, order);
-        if let Some(description) = consumer.description() {
-            for entry in &description.attrs {
-                metadata.push_bytes(&entry.attr, entry.ids.clone());
-            }
-        }
+        let metadata = match consumer.description() {
+            Some(description) => Metadata::of_ring(description),
+            None => Metadata::new(Form::RingImage, ByteOrder::NATIVE),
+        };
+        let order = metadata.order();
         Self { metadata, sources: vec![Source::Ring(RingScanner::new(consumer, order))] }
     }
 

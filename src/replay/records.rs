@@ -1,11 +1,11 @@
 //! The records of a recording, lent one by one.
 
-use crate::record::{ByteOrder, DecodeError, Decoded, Decoder, Header, RecordType};
-use crate::replay::chunks::Chunks;
+use crate::record::{DecodeError, Decoded, Header, RecordType};
+use crate::replay::chunks::{Chunks, Place};
 use crate::replay::error::ReadError;
 use crate::replay::metadata::Metadata;
 use crate::replay::order::{Order, OrderStats};
-use crate::replay::part::{Part, Source};
+use crate::replay::part::{Current, Part, Source};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fmt;
@@ -14,19 +14,25 @@ use std::io;
 /// A record of a recording, lent until the next one is asked for.
 #[derive(Clone, Copy)]
 pub struct Entry<'a> {
-    /// Where its first byte stands: in the file, in the stream, or as a position in the ring. Of a record that was
-    /// compressed: where the record begins that holds its first byte.
-    pub position: u64,
-    /// In which of the files of a directory, in the order of their names, it stands; 0 otherwise.
-    pub part: usize,
-    /// Its time, by the clock of the recording, in nanoseconds.
-    pub time: Option<u64>,
     header: Header,
+    part: usize,
+    /// Known where records are put in order.
+    time: Option<u64>,
     bytes: &'a [u8],
-    decoder: &'a Decoder,
+    place: Place,
+    chunks: &'a Chunks,
+    metadata: &'a Metadata,
 }
 
 impl<'a> Entry<'a> {
+    #[inline]
+    fn new(current: Current, part: usize, chunks: &'a Chunks, metadata: &'a Metadata) -> Option<Self> {
+        let Current { place, size, time } = current;
+        let bytes = chunks.bytes(place, size.into());
+        let header = Header::from_bytes(bytes, metadata.order())?;
+        Some(Self { header, part, time, bytes, place, chunks, metadata })
+    }
+
     /// The whole record, header included, as it stands in the recording.
     #[inline]
     pub fn bytes(&self) -> &'a [u8] {
@@ -45,9 +51,26 @@ impl<'a> Entry<'a> {
         self.header.type_
     }
 
-    /// Its byte order.
-    pub fn order(&self) -> ByteOrder {
-        self.decoder.order()
+    /// Where its first byte stands: in the file, in the stream, or as a position in the ring. Of a record that was
+    /// compressed: where the record begins that holds its first byte.
+    pub fn position(&self) -> u64 {
+        self.chunks.position(self.place)
+    }
+
+    /// In which of the files of a directory, in the order of their names, it stands; 0 otherwise.
+    pub fn part(&self) -> usize {
+        self.part
+    }
+
+    /// Its time, by the clock of the recording, in nanoseconds.
+    #[inline]
+    pub fn time(&self) -> Option<u64> {
+        self.time.or_else(|| self.metadata.decoder().time(self.bytes))
+    }
+
+    /// What the recording says of itself, up to this record.
+    pub fn metadata(&self) -> &'a Metadata {
+        self.metadata
     }
 
     /// The record, decoded.
@@ -57,16 +80,16 @@ impl<'a> Entry<'a> {
     /// [`DecodeError`] where it is damaged.
     #[inline]
     pub fn decode(&self) -> Result<Decoded<'a>, DecodeError> {
-        self.decoder.decode(self.bytes)
+        self.metadata.decoder().decode(self.bytes)
     }
 }
 
 impl fmt::Debug for Entry<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entry")
-            .field("position", &self.position)
+            .field("position", &self.position())
             .field("part", &self.part)
-            .field("time", &self.time)
+            .field("time", &self.time())
             .field("decoded", &self.decode())
             .finish()
     }
@@ -84,13 +107,91 @@ pub struct Records {
     /// Parts that have to go to their next record.
     behind: Vec<usize>,
     current: usize,
+    /// Those that were lent at once.
+    batch: Vec<Held>,
+    /// The defect behind them.
+    behind_batch: Option<ReadError>,
+}
+
+/// A record that is lent together with others.
+#[derive(Clone, Copy)]
+struct Held {
+    current: Current,
+    part: usize,
+}
+
+/// Records of a recording that are lent at once, until something else is asked for: to be decoded by several threads, say.
+///
+/// ```no_run
+/// use perfring::replay::{Order, Recording};
+///
+/// let mut records = Recording::open("perf.data")?.records(Order::default());
+/// while let Some(batch) = records.next_batch(1 << 16) {
+///     let batch = batch?;
+///     let half = batch.len() / 2;
+///     let count = |range: std::ops::Range<usize>| {
+///         range.filter_map(|number| batch.get(number)).filter(|entry| entry.decode().is_ok()).count()
+///     };
+///     std::thread::scope(|scope| {
+///         let older = scope.spawn(|| count(0..half));
+///         count(half..batch.len()) + older.join().unwrap_or(0)
+///     });
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct Batch<'a> {
+    held: &'a [Held],
+    chunks: &'a Chunks,
+    metadata: &'a Metadata,
+}
+
+impl<'a> Batch<'a> {
+    /// How many records.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether there is none; a batch has at least one.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// One of them, by its number.
+    #[inline]
+    pub fn get(&self, number: usize) -> Option<Entry<'a>> {
+        let Held { current, part } = *self.held.get(number)?;
+        Entry::new(current, part, self.chunks, self.metadata)
+    }
+
+    /// All of them, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
+        let batch = *self;
+        (0..batch.len()).filter_map(move |number| batch.get(number))
+    }
+}
+
+impl fmt::Debug for Batch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
 }
 
 impl Records {
     pub(crate) fn new(metadata: Metadata, sources: Vec<Source>, order: Order) -> Self {
         let parts: Vec<Part> = sources.into_iter().map(|source| Part::new(source, order)).collect();
         let behind = (0..parts.len()).rev().collect();
-        Self { metadata, chunks: Chunks::default(), parts, order, heads: BinaryHeap::new(), behind, current: 0 }
+        Self {
+            metadata,
+            chunks: Chunks::default(),
+            parts,
+            order,
+            heads: BinaryHeap::new(),
+            behind,
+            current: 0,
+            batch: Vec::new(),
+            behind_batch: None,
+        }
     }
 
     /// What the recording says of itself: of a stream, as far as it was read.
@@ -111,15 +212,58 @@ impl Records {
     #[allow(clippy::should_implement_trait)]
     #[inline]
     pub fn next(&mut self) -> Option<Result<Entry<'_>, ReadError>> {
-        if let [part] = &mut *self.parts {
-            match part.advance(&mut self.chunks, &mut self.metadata)? {
-                Ok(_) => {}
-                Err(error) => return Some(Err(error)),
+        if !self.batch.is_empty() || self.behind_batch.is_some() {
+            self.give_batch_back();
+            if let Some(error) = self.behind_batch.take() {
+                return Some(Err(error));
             }
-        } else if let Err(error) = self.choose()? {
+        }
+        match self.advance()? {
+            Ok(()) => self.current().map(Ok),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// The next records, at most `most` of them, lent until the next call, or a defect.
+    ///
+    /// They are held in memory all at once, beside those that wait for their turn.
+    pub fn next_batch(&mut self, most: usize) -> Option<Result<Batch<'_>, ReadError>> {
+        self.give_batch_back();
+        if let Some(error) = self.behind_batch.take() {
             return Some(Err(error));
         }
-        self.current().map(Ok)
+        while self.batch.len() < most {
+            match self.advance() {
+                None => break,
+                Some(Ok(())) => {
+                    let part = self.current;
+                    let Some(current) = self.parts.get(part).and_then(Part::current) else { break };
+                    self.chunks.hold(current.place.chunk);
+                    self.batch.push(Held { current, part });
+                }
+                Some(Err(error)) if self.batch.is_empty() => return Some(Err(error)),
+                Some(Err(error)) => {
+                    self.behind_batch = Some(error);
+                    break;
+                }
+            }
+        }
+        let batch = Batch { held: &self.batch, chunks: &self.chunks, metadata: &self.metadata };
+        (!batch.is_empty()).then_some(Ok(batch))
+    }
+
+    fn give_batch_back(&mut self) {
+        for held in self.batch.drain(..) {
+            self.chunks.release(held.current.place.chunk);
+        }
+    }
+
+    #[inline]
+    fn advance(&mut self) -> Option<Result<(), ReadError>> {
+        if let [part] = &mut *self.parts {
+            return Some(part.advance(&mut self.chunks, &mut self.metadata)?.map(|_| ()));
+        }
+        self.choose()
     }
 
     /// Goes to the next record of several parts.
@@ -146,18 +290,7 @@ impl Records {
     /// The record that [`next`](Self::next) gave last.
     #[inline]
     pub fn current(&self) -> Option<Entry<'_>> {
-        let current = self.parts.get(self.current)?.current()?;
-        let place = current.place;
-        let bytes = self.chunks.bytes(place, current.size.into());
-        let header = Header::from_bytes(bytes, self.metadata.order())?;
-        Some(Entry {
-            position: self.chunks.position(place),
-            part: self.current,
-            time: current.time,
-            header,
-            bytes,
-            decoder: self.metadata.decoder(),
-        })
+        Entry::new(self.parts.get(self.current)?.current()?, self.current, &self.chunks, &self.metadata)
     }
 
     /// Bytes that follow the last record and belong to it, and were not read yet: those of `HEADER_TRACING_DATA` and

@@ -1,10 +1,13 @@
-//! The records of a ring image.
+//! Ring images, read and made.
 
 use crate::record::{ByteOrder, Header, Misc, RecordType};
 use crate::replay::chunks::{CHUNK, Chunks, Place};
 use crate::replay::error::ReadError;
+use crate::replay::producer::{ReplayError, ReplayStats, Shape, goes_through};
+use crate::replay::records::Records;
 use crate::replay::scan::Found;
-use crate::ring::{Consumer, ReadError as RingError, RecordHeader};
+use crate::ring::{BeginError, Consumer, Description, ImageError, ImageWriter, ReadError as RingError, RecordHeader};
+use std::fs::File;
 
 /// Copies the records of a ring image into chunks.
 pub(crate) struct RingScanner {
@@ -84,11 +87,102 @@ pub(crate) fn in_order(header: RecordHeader, order: ByteOrder) -> [u8; Header::S
     Header { type_: RecordType(type_), misc: Misc::from_bits_retain(misc), size }.to_bytes(order)
 }
 
-/// The byte order of the bodies of a ring's records.
-pub(crate) fn order_of(consumer: &Consumer) -> ByteOrder {
-    match (consumer.description().is_some_and(|description| description.swapped), ByteOrder::NATIVE) {
-        (false, native) => native,
-        (true, ByteOrder::Little) => ByteOrder::Big,
-        (true, ByteOrder::Big) => ByteOrder::Little,
+/// Makes the image of a ring of a recording: of all its records that a ring can hold, unread.
+///
+/// ```no_run
+/// use perfring::replay::{Order, Recording, RingImage, Shape};
+///
+/// let records = Recording::open("perf.data")?.records(Order::default());
+/// let mut image = RingImage::start(records, Shape::auto(), std::fs::File::create("perf.ring")?)?;
+/// while let Some(defect) = image.copy()? {
+///     eprintln!("{defect}");
+/// }
+/// let (stats, description) = image.finish()?;
+/// println!("{} records in {} bytes", stats.records, description.data_size);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct RingImage {
+    records: Records,
+    image: ImageWriter,
+    shape: Shape,
+    /// Whether the record that the recording has come to is still to be written.
+    has_next: bool,
+    stats: ReplayStats,
+}
+
+impl RingImage {
+    /// Starts an image in `file`; what it holds is lost. The pages of `shape` are the least that the ring will have.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplayError`]
+    pub fn start(mut records: Records, shape: Shape, file: File) -> Result<Self, ReplayError> {
+        let mut stats = ReplayStats::default();
+        let has_next = shape.find_first(&mut records, &mut stats, &mut |_| {})?;
+        let image = shape.builder(&records).write_image(file)?;
+        Ok(Self { records, image, shape, has_next, stats })
+    }
+
+    /// Copies up to the next defect of the recording, which it gives, or up to the end.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplayError`]; behind a record that is too large the next call goes on.
+    pub fn copy(&mut self) -> Result<Option<ReadError>, ReplayError> {
+        loop {
+            let entry = match std::mem::take(&mut self.has_next) {
+                true => self.records.current(),
+                false => match self.records.next() {
+                    Some(Err(error)) => {
+                        self.stats.errors += 1;
+                        return Ok(Some(error));
+                    }
+                    next => next.and_then(Result::ok),
+                },
+            };
+            let Some(entry) = entry else { return Ok(None) };
+            if !goes_through(&entry) {
+                self.stats.beside += 1;
+                continue;
+            }
+            let (header, bytes) = (entry.header(), entry.bytes());
+            let record = RecordHeader { type_: header.type_.0, misc: header.misc.bits(), size: header.size };
+            match self.image.record(record, bytes.get(Header::SIZE..).unwrap_or_default()) {
+                Ok(()) => {}
+                Err(ImageError::Size { granule, .. }) => {
+                    let size = bytes.len();
+                    let source = BeginError::OverGranule { size, granule: granule as usize };
+                    return Err(self.shape.too_large(entry.position(), size, source));
+                }
+                Err(error) => return Err(error.into()),
+            }
+            self.stats.records += 1;
+            self.stats.bytes += bytes.len() as u64;
+        }
+    }
+
+    /// What was done so far.
+    pub fn stats(&self) -> ReplayStats {
+        self.stats
+    }
+
+    /// The recording.
+    pub fn records(&self) -> &Records {
+        &self.records
+    }
+
+    /// Writes the header, without which there is no image, and says what it says.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplayError::Image`]
+    pub fn finish(self) -> Result<(ReplayStats, Description), ReplayError> {
+        Ok((self.stats, self.image.finish()?))
+    }
+}
+
+impl std::fmt::Debug for RingImage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RingImage").field("image", &self.image).field("stats", &self.stats).finish_non_exhaustive()
     }
 }

@@ -107,7 +107,7 @@ impl<'a> HeaderBuildId<'a> {
     /// The longest build id, a SHA-1.
     pub const MAX: usize = 20;
 
-    pub(super) fn get(from: &mut Cursor<'a>, misc: Misc) -> Result<Self, Defect> {
+    pub(crate) fn get(from: &mut Cursor<'a>, misc: Misc) -> Result<Self, Defect> {
         let pid = from.int("pid")?;
         let all = from.take(Self::MAX as u64, "build_id")?;
         let at_size = *from;
@@ -121,7 +121,7 @@ impl<'a> HeaderBuildId<'a> {
         Ok(Self { pid, build_id, filename: Field::get(from, "filename")? })
     }
 
-    pub(super) fn put(&self, misc: Misc, to: &mut Writer<'_>) -> Result<(), EncodeError> {
+    pub(crate) fn put(&self, misc: Misc, to: &mut Writer<'_>) -> Result<(), EncodeError> {
         let len = self.build_id.len();
         let sized = misc.contains(Misc::BUILD_ID_SIZE);
         if len > Self::MAX {

@@ -4,7 +4,7 @@ use crate::record::ByteOrder;
 use crate::record::bytes::int_at;
 use std::fmt;
 
-/// What a file of this machine's byte order starts with.
+/// What a little-endian file starts with; one of the other byte order starts with the same, reversed.
 pub(crate) const MAGIC: [u8; 8] = *b"PERFILE2";
 
 /// A part of a file.
@@ -58,6 +58,36 @@ impl FileHeader {
     pub const SIZE: usize = 104;
     /// Bytes in the header of a pipe.
     pub const PIPE_SIZE: usize = 16;
+
+    /// The header as it stands in a file.
+    pub fn to_bytes(&self) -> [u8; Self::SIZE] {
+        let sections = [self.attrs, self.data, self.event_types].into_iter().flat_map(|part| [part.offset, part.size]);
+        let words = [u64::from_le_bytes(MAGIC), Self::SIZE as u64, self.attr_size]
+            .into_iter()
+            .chain(sections)
+            .chain(self.features.0);
+        let mut bytes = [0; Self::SIZE];
+        for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
+            place.copy_from_slice(&self.word(word));
+        }
+        bytes
+    }
+
+    /// The header as it stands in a pipe.
+    pub fn to_pipe_bytes(&self) -> [u8; Self::PIPE_SIZE] {
+        let mut bytes = [0; Self::PIPE_SIZE];
+        for (place, word) in bytes.chunks_exact_mut(8).zip([u64::from_le_bytes(MAGIC), Self::PIPE_SIZE as u64]) {
+            place.copy_from_slice(&self.word(word));
+        }
+        bytes
+    }
+
+    fn word(&self, word: u64) -> [u8; 8] {
+        match self.order {
+            ByteOrder::Little => word.to_le_bytes(),
+            ByteOrder::Big => word.to_be_bytes(),
+        }
+    }
 
     /// The byte order that the first 8 bytes stand for, if they are those of a recording.
     pub fn order_of(magic: [u8; 8]) -> Option<ByteOrder> {
@@ -212,6 +242,10 @@ features! {
     PMU_CAPS = 31;
     /// The scheduler's domains of each CPU.
     CPU_DOMAIN_INFO = 32;
+    /// The machine type of the programs, as ELF has it.
+    E_MACHINE = 33;
+    /// Bytes in a line of the cache.
+    CLN_SIZE = 34;
 }
 
 impl fmt::Display for FeatureId {

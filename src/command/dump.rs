@@ -1,0 +1,114 @@
+//! `perfring dump`.
+
+use super::output::{Complaints, Failure, Outcome, Progress, open, stdout};
+use perfring::record::RecordType;
+use perfring::replay::{Entry, Order, Records};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Print the records of a recording, one a line.
+///
+/// Records come in the order of their times, as far as can be told within the window; with --unordered, as they stand.
+/// Damaged records, and what else is wrong, are reported on the standard error; all that is intact is printed.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// A perf.data file, directory or stream (`-`: the standard input), or a ring image.
+    file: PathBuf,
+    /// Print how many records there are of each type, and in total.
+    #[arg(long)]
+    stats: bool,
+    /// Print records as they stand in the recording.
+    #[arg(long)]
+    unordered: bool,
+    /// How many MiB of records may wait for older ones.
+    #[arg(long, value_name = "MIB", default_value_t = Order::WINDOW >> 20, value_parser = parse_window, conflicts_with = "unordered")]
+    window: usize,
+}
+
+fn parse_window(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(mib @ 1..=1_048_576) => Ok(mib),
+        _ => Err("a number of MiB from 1 to 1048576".to_owned()),
+    }
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+    let order = match arguments.unordered || arguments.stats {
+        true => Order::Recorded,
+        false => Order::Time { window: arguments.window << 20 },
+    };
+    let records = open(&arguments.file)?.records(order);
+    let mut complaints = Complaints::default();
+    let mut progress = Progress::of_file(&arguments.file, !arguments.stats);
+    let result = match arguments {
+        Arguments { stats: true, .. } => stats(records, &mut complaints, &mut progress),
+        Arguments { .. } => lines(records, &mut complaints, &mut progress),
+    };
+    drop(progress);
+    result.map(|()| complaints.outcome(&arguments.file))
+}
+
+fn stats(mut records: Records, complaints: &mut Complaints, progress: &mut Progress) -> Result<(), Failure> {
+    // Types that are known, and those that are not.
+    let mut known = [0_u64; 128];
+    let mut others: BTreeMap<RecordType, u64> = BTreeMap::new();
+    while let Some(entry) = records.next() {
+        match entry {
+            Ok(entry) => {
+                let type_ = entry.type_();
+                match known.get_mut(type_.0 as usize) {
+                    Some(count) => *count += 1,
+                    // Of a damaged recording there may be any number.
+                    None if others.len() < 10_000 => *others.entry(type_).or_default() += 1,
+                    None => *others.entry(RecordType(u32::MAX)).or_default() += 1,
+                }
+                progress.at(|| entry.position());
+            }
+            Err(error) => complaints.defect(&error),
+        }
+    }
+    complaints.warnings(records.metadata());
+    let known = known.into_iter().enumerate().map(|(type_, count)| (RecordType(type_ as u32), count));
+    let mut total = 0;
+    let mut out = stdout();
+    for (type_, count) in known.chain(others).filter(|(_, count)| *count > 0) {
+        writeln!(out, "{type_} {count}")?;
+        total += count;
+    }
+    writeln!(out, "TOTAL {total}")?;
+    Ok(out.flush()?)
+}
+
+fn lines(mut records: Records, complaints: &mut Complaints, progress: &mut Progress) -> Result<(), Failure> {
+    let mut out = stdout();
+    while let Some(entry) = records.next() {
+        match entry {
+            Ok(entry) => {
+                line(&mut out, &entry, complaints)?;
+                progress.at(|| entry.position());
+            }
+            Err(error) => complaints.defect(&error),
+        }
+    }
+    out.flush()?;
+    complaints.warnings(records.metadata());
+    let late = records.order_stats().late;
+    if late > 0 {
+        eprintln!("perfring: warning: {late} records were found when younger ones had been printed");
+    }
+    Ok(())
+}
+
+fn line(out: &mut impl Write, entry: &Entry<'_>, complaints: &mut Complaints) -> Result<(), Failure> {
+    match entry.decode() {
+        Ok(decoded) => writeln!(out, "{decoded}")?,
+        Err(error) => {
+            complaints.damaged(entry.position(), error);
+            let header = entry.header();
+            let (type_, misc) = (header.type_, header.misc.bits());
+            writeln!(out, "{type_:<16} misc {misc:#06x} damaged: {error}")?;
+        }
+    }
+    Ok(())
+}
