@@ -16,7 +16,8 @@ use perfring::record::{
     Attr, AttrFlags, Body, ByteOrder, Comm, Encoder, Misc, ReadFormat, RecordType, SampleFields, SampleId, SampleType,
     Tid, User,
 };
-use perfring::replay::perf_data::{FeatureId, WriteError, WriteOptions, Writer, Written};
+use perfring::replay::perf_data::{Feature, FeatureId, WriteError, WriteOptions, Writer, Written};
+use perfring::replay::{Order, Recording};
 use proptest::prelude::*;
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 
@@ -156,13 +157,6 @@ fn user(user: User<'_>, misc: Misc, order: ByteOrder) -> Vec<u8> {
     record
 }
 
-fn text(text: &str) -> Vec<u8> {
-    let mut section = 64_u32.to_le_bytes().to_vec();
-    section.extend_from_slice(text.as_bytes());
-    section.resize(68, 0);
-    section
-}
-
 fn new_file(path: &Path) -> File {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).expect("a file")
 }
@@ -263,6 +257,10 @@ fn what_perf_would_refuse_is_refused_first() {
     assert!(matches!(writer.event(&read, &[1], ""), Err(WriteError::ReadWithoutId { event: 0 })));
     assert!(matches!(writer.event(&attr(0), &[1], "a\0b"), Err(WriteError::Encode { .. })));
     assert!(matches!(writer.event(&attr(0), &[1; 2], ""), Err(WriteError::DuplicateId { event: 0, id: 1, first: 0 })));
+    let mut file = Writer::file(tempfile::tempfile().unwrap(), WriteOptions::default()).unwrap();
+    let refused = file.event(&attr(0), &[1], "a\0b");
+    assert!(matches!(refused, Err(WriteError::Feature { feature: FeatureId::EVENT_DESC, .. })));
+    file.event(&attr(0), &(0..8192).collect::<Vec<_>>(), "many").unwrap();
     let many: Vec<u64> = (0..8192).collect();
     assert!(matches!(writer.event(&attr(0), &many, ""), Err(WriteError::Encode { .. })));
     writer.event(&attr(0), &[1], "").unwrap();
@@ -607,7 +605,7 @@ const SAMPLES: u64 = 30_000;
 /// Samples of both events of a task with a name, in rounds.
 fn samples(writer: &mut Writer<'_>) {
     with_events(writer);
-    writer.feature(FeatureId::HOSTNAME, &text("a-host")).unwrap();
+    writer.describe(&Feature::Hostname("a-host".into())).unwrap();
     writer.record(&comm(ByteOrder::NATIVE)).unwrap();
     let all: Vec<_> =
         (0..SAMPLES).map(|time| sample([10, 20][time as usize % 2], time + 10, ByteOrder::NATIVE)).collect();
@@ -720,5 +718,111 @@ fn perf_reads_what_a_limit_left() {
         let seen = printed.matches("alpha").count() as u64;
         // What was in the compressor or the buffer when it failed is lost.
         assert!(seen > 3000 && seen + 12_000 >= taken, "{seen} of {taken}");
+    }
+}
+
+/// Samples, rounds and defects that the reader of this crate finds; and its events' ids.
+fn read(recording: Recording) -> (u64, u64, Vec<String>, Vec<Vec<u64>>) {
+    let (mut samples, mut rounds, mut defects) = (0, 0, Vec::new());
+    let mut last = 0;
+    let metadata = recording.records(Order::default()).for_each(|entry| match entry {
+        Err(error) => defects.push(error.to_string()),
+        Ok(entry) => match entry.decode().map(|decoded| decoded.body) {
+            Ok(Body::Sample(sample)) => {
+                assert!(sample.time() >= Some(last));
+                last = sample.time().expect("a time");
+                samples += 1;
+            }
+            Ok(Body::User(User::FinishedRound)) => rounds += 1,
+            Ok(_) => {}
+            Err(error) => defects.push(error.to_string()),
+        },
+    });
+    defects.extend(metadata.warnings().iter().map(|warning| warning.to_string()));
+    let events = metadata.events().iter().map(|event| event.ids.clone()).collect();
+    (samples, rounds, defects, events)
+}
+
+#[test]
+fn this_crate_reads_it() {
+    let dir = TempDir::new("own-reader");
+    let path = dir.path().join("perf.data");
+    for level in [None, Some(1), Some(9)] {
+        let options = level.map_or(WriteOptions::default(), |level| WriteOptions::default().zstd(level));
+        let mut writer = Writer::file(new_file(&path), options).unwrap();
+        samples(&mut writer);
+        writer.sync_header().unwrap();
+        let (count, rounds, defects, _) = read(Recording::open(&path).unwrap());
+        assert_eq!((count, rounds, defects), (SAMPLES, 10, vec![]), "killed, level {level:?}");
+        writer.add_ids(1, &[21]).unwrap();
+        writer.finish().unwrap();
+        let (count, rounds, defects, events) = read(Recording::open(&path).unwrap());
+        assert_eq!(
+            (count, rounds, defects, events),
+            (SAMPLES, 10, vec![], vec![vec![10, 11], vec![20, 21]]),
+            "level {level:?}"
+        );
+
+        let mut writer = Writer::pipe(File::create(&path).unwrap(), options).unwrap();
+        samples(&mut writer);
+        writer.finish().unwrap();
+        let (count, rounds, defects, events) = read(Recording::from_stream(File::open(&path).unwrap()).unwrap());
+        assert_eq!(
+            (count, rounds, defects, events),
+            (SAMPLES, 10, vec![], vec![vec![10, 11], vec![20]]),
+            "pipe, level {level:?}"
+        );
+    }
+}
+
+#[cfg(feature = "kernel")]
+#[test]
+fn what_a_set_of_rings_holds_is_recorded() {
+    use perfring::kernel::{self, EventBuilder, RingSet, SetTarget, Software};
+    if !common::require_kernel(common::Need::OwnEvents) {
+        return;
+    }
+    let fault = EventBuilder::software(Software::PageFaults)
+        .sample_period(1)
+        .exclude_kernel(true)
+        .exclude_hv(true)
+        .disabled(true)
+        .sample_type(kernel::SampleType::IDENTIFIER | kernel::SampleType::TID | kernel::SampleType::IP);
+    let thread = std::fs::read_link("/proc/thread-self").expect("procfs");
+    let pid = thread.file_name().and_then(|name| name.to_str()?.parse().ok()).expect("PID/task/TID");
+    let mut set = RingSet::builder().event(fault).target(SetTarget::Task { pid }).pages(8).open().expect("a set");
+    let dir = TempDir::new("live");
+    let path = dir.path().join("perf.data");
+    for level in [None, Some(1)] {
+        let options = level.map_or(WriteOptions::default(), |level| WriteOptions::default().zstd(level));
+        let mut writer = Writer::file(new_file(&path), options).unwrap();
+        let ids: Vec<_> = set.ids().iter().map(|id| id.id).collect();
+        writer.event(set.attr(0).expect("the event"), &ids, "page-faults").unwrap();
+        let mut before = 0;
+        set.rings().enumerate().for_each(|(ring, _)| before += set.event(ring).unwrap().read().unwrap().value);
+        set.enable().expect("on");
+        let mut pages = common::Pages::new(3000);
+        for round in 0..30 {
+            pages.touch(round * 100..round * 100 + 100);
+            if round == 29 {
+                set.disable().expect("off");
+            }
+            set.take_spans(|span| {
+                let span = span.expect("no defect");
+                writer.span(span.first, span.second).expect("space on the disk");
+            });
+            writer.round().unwrap();
+        }
+        writer.finish().unwrap();
+        let mut counted = 0;
+        set.rings().enumerate().for_each(|(ring, _)| counted += set.event(ring).unwrap().read().unwrap().value);
+        counted -= before;
+        assert!(counted >= 3000, "{counted}");
+        let (count, rounds, defects, events) = read(Recording::open(&path).unwrap());
+        assert_eq!((count, rounds, defects), (counted, 30, vec![]));
+        assert_eq!(events, [ids]);
+        let Some((is_fine, printed)) = perf(&["script", "-F", "event"], Some(&path), Stdio::null()) else { return };
+        assert!(is_fine, "{printed}");
+        assert_eq!(printed.matches("page-faults").count() as u64, counted);
     }
 }

@@ -1738,3 +1738,106 @@ fn a_pause_refuses_records_and_counts_them() {
     consumer.for_each(|record| types.push(record.header().type_)).unwrap();
     assert_eq!(types, [10, 2], "the newest first, and before it what was lost");
 }
+
+// Spans.
+
+/// What `count` records of growing size are in a free ring, at once or in pieces.
+fn fill(producer: &Producer, sizes: impl IntoIterator<Item = usize>, expected: &mut Vec<u8>) {
+    for size in sizes {
+        let bytes = body(size as u64, size - HEADER_SIZE);
+        let mut record = producer.begin_forward(size).unwrap();
+        record.put(&bytes);
+        record.commit(9, 3);
+        expected.extend(9_u32.to_ne_bytes());
+        expected.extend([3, size as u16].map(u16::to_ne_bytes).concat());
+        expected.extend(bytes);
+    }
+}
+
+#[test]
+fn a_span_is_all_that_is_published_and_wraps() {
+    for start in [0, 0u64.wrapping_sub(SIZE), NEAR_WRAP] {
+        let (producer, mut consumer) = ends(Ring::free(4).start_position(start));
+        let (mut expected, mut taken, mut wrapped, mut straddled) = (Vec::new(), Vec::new(), 0, 0);
+        assert_eq!(consumer.take_span(|_, _| ()), Ok(None));
+        for round in 0..200_usize {
+            let sizes = (1..=round % 7).map(|index| 8 * (1 + (round * 13 + index * 29) % 100));
+            fill(&producer, sizes, &mut expected);
+            let position = consumer.position();
+            let len = expected.len() - taken.len();
+            let span = consumer.take_span(|first, second| {
+                let before_end = (SIZE - position % SIZE) as usize;
+                assert_eq!(first.len(), len.min(before_end));
+                wrapped += usize::from(!second.is_empty());
+                // Does the last record of the first piece end in the second?
+                let mut rest = first;
+                while let Some(header) = rest.first_chunk().map(|word| RecordHeader::from_bytes(*word)) {
+                    straddled += usize::from(usize::from(header.size) > rest.len());
+                    rest = rest.get(usize::from(header.size)..).unwrap_or_default();
+                }
+                taken.extend([first, second].concat());
+            });
+            assert_eq!(span, Ok((len > 0).then_some(())));
+            assert_eq!(consumer.position(), position.wrapping_add(len as u64));
+            assert!(taken == expected);
+        }
+        assert!(wrapped > 5 && straddled > 2, "{wrapped} wrapped, {straddled} straddled");
+        // As much as there can be: the space was given back.
+        fill(&producer, [SIZE as usize / 2, SIZE as usize / 2 - 8], &mut expected);
+        assert_eq!(consumer.take_span(|first, second| first.len() + second.len()), Ok(Some(SIZE as usize - 8)));
+        assert_eq!(producer.lost_total(), 0);
+    }
+}
+
+#[test]
+fn spans_and_drains_take_turns() {
+    let (producer, mut consumer) = ends(Ring::free(4));
+    let mut expected = Vec::new();
+    fill(&producer, [16, 24, 32], &mut expected);
+    assert_eq!(consumer.drain().next().unwrap().unwrap().bytes(), &expected[..16]);
+    // A panic gives nothing back.
+    catch_unwind(AssertUnwindSafe(|| consumer.take_span(|_, _| panic!("no disk")))).unwrap_err();
+    assert_eq!(consumer.take_span(|first, second| [first, second].concat()), Ok(Some(expected[16..].to_vec())));
+    fill(&producer, [40], &mut Vec::new());
+    assert_eq!(types(&mut consumer), [9]);
+    // What was discarded is a record that readers step over.
+    let (discarded, record) = (producer.begin_forward(16).unwrap(), producer.begin_forward(16).unwrap());
+    discarded.discard();
+    record.commit(9, 0);
+    let span = consumer.take_span(|first, _| RecordHeader::from_bytes(*first.first_chunk().unwrap()));
+    assert_eq!(span, Ok(Some(RecordHeader { type_: RECORD_PADDING, misc: 0, size: 16 })));
+}
+
+#[test]
+fn other_rings_have_no_spans() {
+    let refused = |consumer: &mut Consumer, what: &str| {
+        let error = consumer.take_span(|_, _| ()).unwrap_err();
+        assert_eq!((error.kind, error.skipped, error.position), (ReadErrorKind::NoSpans, 0, 0), "{what}");
+    };
+    for (builder, what) in [
+        (Ring::confined(4), "gaps"),
+        (Ring::confined(4).padding(Padding::Header), "gaps that are records"),
+        (Ring::confined(4).mode(Mode::OverwriteForward), "overwritten"),
+        (Ring::free(4).mode(Mode::OverwriteBackward), "backward"),
+    ] {
+        let ring = builder.private().unwrap();
+        refused(&mut ring.consumer().unwrap(), what);
+    }
+    let ring = Ring::free(4).memfd().unwrap();
+    let (producer, mut consumer) = (ring.producer().unwrap(), ring.consumer().unwrap());
+    let mut expected = Vec::new();
+    fill(&producer, [16], &mut expected);
+    refused(&mut consumer, "others can write it");
+
+    // A mapping of its own, of which it is said that nobody else writes it.
+    let mut consumer = Consumer::attach(ring.fds().unwrap()).unwrap();
+    // SAFETY: the producer is in this process, and its own.
+    unsafe { consumer.trust_producer() };
+    assert_eq!(consumer.take_span(|first, second| [first, second].concat()), Ok(Some(expected)));
+    let header = File::from(ring.fds().unwrap().header);
+    for head in [20, 16 + SIZE + 8, 8] {
+        header.write_all_at(&u64::to_ne_bytes(head), 1024).unwrap();
+        let kind = consumer.take_span(|_, _| ()).map_err(|error| error.kind);
+        assert_eq!(kind, Err(ReadErrorKind::Head { head }));
+    }
+}

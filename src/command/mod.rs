@@ -7,6 +7,7 @@ mod image;
 mod output;
 #[allow(dead_code, reason = "until an option of dump asks for it")]
 mod picture;
+mod record;
 mod replay;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -31,6 +32,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Record(record::Arguments),
     Dump(dump::Arguments),
     Replay(replay::Arguments),
     /// Write a shell's completions for this command.
@@ -46,6 +48,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.command {
+        Command::Record(arguments) => record::run(arguments),
         Command::Dump(arguments) => dump::run(arguments),
         Command::Replay(arguments) => replay::run(arguments),
         Command::Completions { shell } => {
@@ -60,6 +63,10 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Err(Failure::Closed) => ExitCode::SUCCESS,
+        Err(failure @ Failure::Usage(_)) => {
+            eprintln!("perfring: {failure}");
+            ExitCode::from(2)
+        }
         Err(failure) => {
             eprintln!("perfring: {failure}");
             ExitCode::FAILURE

@@ -26,6 +26,9 @@ pub(super) enum Failure {
     Open { path: String, source: OpenError },
     #[error(transparent)]
     Replay(#[from] ReplayError),
+    /// The arguments do not go together.
+    #[error("{0}")]
+    Usage(String),
     #[error("{0}")]
     Other(String),
 }

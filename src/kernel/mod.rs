@@ -86,7 +86,7 @@ pub use group::Group;
 pub use hardware::Hardware;
 pub(crate) use open::error_from_limits;
 pub use pmu::Pmu;
-pub use set::{RingSet, RingSetBuilder, RingStats, SetDrain, SetError, SetRecord, SetTarget};
+pub use set::{RingSet, RingSetBuilder, RingStats, SetDrain, SetError, SetId, SetRecord, SetSpan, SetTarget};
 pub use software::Software;
 #[cfg(feature = "tokio")]
 pub use stream::{AsyncRing, AsyncRingSet};

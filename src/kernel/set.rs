@@ -161,13 +161,11 @@ impl RingSetBuilder {
         }
         let clock = clock.ok_or(SetError::NoEvent)?;
         sys::clock_ns(clock).ok_or(SetError::NoClock { clock })?;
-        let decoders = events
+        let attrs = events
             .iter()
-            .map(|event| {
-                let (attr, _) = Attr::from_bytes(sys::attr_bytes(event.attr()), ByteOrder::NATIVE)?;
-                Ok(Decoder::new(&attr)?)
-            })
-            .collect::<Result<Arc<[_]>, DecoderError>>()?;
+            .map(|event| Ok(Attr::from_bytes(sys::attr_bytes(event.attr()), ByteOrder::NATIVE)?.0))
+            .collect::<Result<Vec<_>, DecoderError>>()?;
+        let decoders = attrs.iter().map(|attr| Ok(Decoder::new(attr)?)).collect::<Result<Arc<[_]>, DecoderError>>()?;
         let of_time = Arc::clone(&decoders);
         let time: Time = Box::new(move |ring, record| {
             let event = ring.checked_rem(of_time.len())?;
@@ -178,6 +176,8 @@ impl RingSetBuilder {
             rings: Vec::new(),
             places: Vec::new(),
             decoders,
+            attrs,
+            ids: Vec::new(),
             events,
             target: self.target,
             pages: self.pages,
@@ -247,6 +247,34 @@ pub struct RingStats {
     pub errors: u64,
     /// How often the kernel has woken the reader for this ring.
     pub wakeups: u64,
+}
+
+/// An id that the records of a [`RingSet`] carry, if their events ask for it (`IDENTIFIER`, `ID`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetId {
+    /// The id: that of [`Event::id`].
+    pub id: u64,
+    /// The ring's number: the index of its [`RingStats`].
+    pub ring: usize,
+    /// Which event it is, in the order in which they were added.
+    pub event: usize,
+    /// What the ring's event observes.
+    pub target: Target,
+}
+
+/// Records of a [`RingSet`], unread: see [`RingSet::take_spans`].
+#[derive(Clone, Copy, Debug)]
+pub struct SetSpan<'a> {
+    /// The ring's number: the index of its [`RingStats`].
+    pub ring: usize,
+    /// The event that wrote it, in the order in which they were added.
+    pub event: usize,
+    /// What the ring's event observes.
+    pub target: Target,
+    /// Where the records begin.
+    pub first: &'a [u8],
+    /// What lies behind the end of the ring's data area. A record may begin in `first` and end here.
+    pub second: &'a [u8],
 }
 
 /// The consumer of a ring, as long as the ring is there.
@@ -322,6 +350,8 @@ pub struct RingSet {
     places: Vec<Place>,
     /// By event.
     decoders: Arc<[Decoder]>,
+    attrs: Vec<Attr>,
+    ids: Vec<SetId>,
     events: Vec<EventBuilder>,
     target: SetTarget,
     pages: usize,
@@ -424,10 +454,15 @@ impl RingSet {
             if let Some(fd) = consumer.as_fd() {
                 sys::epoll_add(self.epoll.as_fd(), fd, ring as u64).map_err(SetError::Epoll)?;
             }
-            opened.push((event, consumer));
+            let (attr, _) = Attr::from_bytes(event.attr_bytes(), ByteOrder::NATIVE).map_err(DecoderError::from)?;
+            opened.push((attr, event.id()?, event, consumer));
         }
-        for (number, (event, consumer)) in opened.into_iter().enumerate() {
+        for (number, (attr, id, event, consumer)) in opened.into_iter().enumerate() {
             let ring = first + number;
+            self.ids.push(SetId { id, ring, event: number, target });
+            if let Some(known) = self.attrs.get_mut(number) {
+                *known = attr;
+            }
             match (self.merge.streams_mut().get_mut(ring), self.rings.get_mut(ring)) {
                 (Some(slot), Some(known)) => {
                     *slot = Slot(Some(consumer));
@@ -555,6 +590,62 @@ impl RingSet {
     /// What decodes the records of an event.
     pub fn decoder(&self, event: usize) -> Option<&Decoder> {
         self.decoders.get(event)
+    }
+
+    /// The attribute of an event, as the kernel took it.
+    pub fn attr(&self, event: usize) -> Option<&Attr> {
+        self.attrs.get(event)
+    }
+
+    /// The ids of all events, in the order in which their rings were opened: those of CPUs and threads that come later are
+    /// added at the end, and those of rings that are gone stay. A CPU that returns has other ones.
+    pub fn ids(&self) -> &[SetId] {
+        &self.ids
+    }
+
+    /// Calls `action` with all that is published in each ring now, unread: to write it into a recording, say. Gives how many
+    /// bytes there were. The space of a ring is given back when `action` returns.
+    ///
+    /// The [delay](RingSetBuilder::delay) does not matter here, nor does the order of time: whoever reads the recording sorts
+    /// it. For that, all events need [`IDENTIFIER`](SampleType::IDENTIFIER), and the recorder tells their [`attr`](Self::attr)s
+    /// and [`ids`](Self::ids). Nothing is looked at, so [`RingStats`] do not count these records, nor what their `LOST` records
+    /// say; how many were lost of a ring is known to [`Event::read`], with
+    /// [`ReadFormat::LOST`](crate::kernel::ReadFormat::LOST).
+    ///
+    /// ```no_run
+    /// # use perfring::kernel::{EventBuilder, RingSet, SampleType};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let event = EventBuilder::parse("page-faults")?.sample_period(1).sample_type(SampleType::IDENTIFIER | SampleType::IP);
+    /// let mut set = RingSet::builder().event(event).open()?;
+    /// let mut recorded = Vec::new();
+    /// set.wait(None)?;
+    /// set.take_spans(|span| match span {
+    ///     Ok(span) => recorded.extend([span.first, span.second].concat()),
+    ///     Err(damaged) => eprintln!("{damaged}"),
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn take_spans(&mut self, mut action: impl FnMut(Result<SetSpan<'_>, StreamError<ReadError>>)) -> u64 {
+        (self.drained, self.held) = (None, None);
+        let mut bytes = 0;
+        let slots = self.merge.streams_mut().iter_mut().enumerate();
+        for ((number, slot), ring) in slots.zip(&mut self.rings) {
+            let Some(consumer) = &mut slot.0 else { continue };
+            let RingStats { target, event, .. } = ring.stats;
+            let taken = consumer.take_span(|first, second| {
+                action(Ok(SetSpan { ring: number, event, target, first, second }));
+                (first.len() + second.len()) as u64
+            });
+            match taken {
+                Ok(len) => bytes += len.unwrap_or(0),
+                Err(error) => {
+                    ring.stats.errors += 1;
+                    action(Err(StreamError { stream: number, error }));
+                }
+            }
+        }
+        bytes
     }
 
     /// What was read of each ring, and what was not, by the rings' numbers. Rings that are gone stay.

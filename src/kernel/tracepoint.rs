@@ -96,6 +96,11 @@ impl Tracepoint {
         self.id
     }
 
+    /// Its directory in tracefs, `events/SUBSYSTEM/NAME`.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The fields that the raw data of its samples holds, from its file `format` in tracefs.
     ///
     /// # Errors

@@ -4,6 +4,8 @@
 //! [`Recording::open`] takes a file, a directory, a pipe or a ring image, and says what the recording knows of itself;
 //! [`Recording::records`] reads its records, in the order in which they stand or in that of their times, and lends them one
 //! by one, whatever their number: what is held in memory is bounded.
+//!
+//! [`synthesize`] makes the records of what already runs when a recording starts.
 
 mod address_space;
 mod chunks;

@@ -347,6 +347,61 @@ impl Consumer {
         Ok(count)
     }
 
+    /// Lends everything up to what is published now, unread and in place, and gives its space back afterwards: to copy it
+    /// into a file, say. `action` gets whole records, in the second slice those behind the end of the data area; one that
+    /// wraps begins in the first and ends in the second. `None`: there was nothing.
+    ///
+    /// This is for rings of the kernel that grow forward, and for [free](super::Ring::free) rings of this process, in which
+    /// discarded reservations are records of the type [`RECORD_PADDING`](super::RECORD_PADDING). In confined rings there may
+    /// be gaps, and what others can write has to be copied and validated: read those by [`drain`](Self::drain).
+    ///
+    /// Where `action` panics, the span stays the next one.
+    ///
+    /// ```
+    /// use perfring::ring::Ring;
+    /// let ring = Ring::free(4).private()?;
+    /// let (producer, mut consumer) = (ring.producer()?, ring.consumer()?);
+    /// for byte in 0..2 {
+    ///     let mut record = producer.begin_forward(16)?;
+    ///     record.put(&[byte; 8]);
+    ///     record.commit(9, 0);
+    /// }
+    /// let taken = consumer.take_span(|first, second| [first, second].concat())?;
+    /// assert_eq!(taken.map(|bytes| bytes.len()), Some(32));
+    /// assert_eq!(consumer.take_span(|_, _| ())?, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ReadErrorKind::NoSpans`] for other rings, and [`ReadErrorKind::Head`].
+    pub fn take_span<R>(&mut self, action: impl FnOnce(&[u8], &[u8]) -> R) -> Result<Option<R>, ReadError> {
+        let fail = |position| ReadError { position, kind: ReadErrorKind::NoSpans, skipped: 0 };
+        if !self.direct || self.geometry.confined() {
+            return Err(fail(self.position));
+        }
+        let (end, _) = self.start()?;
+        let Source::Memory { memory, .. } = &self.source else { return Err(fail(self.position)) };
+        let start = self.position;
+        let len = end.wrapping_sub(start);
+        if len == 0 {
+            return Ok(None);
+        }
+        let before_end = (self.geometry.size() - self.geometry.offset(start) as u64).min(len);
+        // SAFETY: direct: exclusive and lossless. `start` has found that [position, end) is at most the ring long: published,
+        // loaded with acquire, and given back only below, when the slices are gone. The first piece ends at or before the end
+        // of the data area, so it does not wrap.
+        let first = unsafe { memory.lend_run(start, before_end as usize) };
+        let second = match len - before_end {
+            0 => &[],
+            // SAFETY: as above; this piece starts with the data area, and is shorter than it.
+            rest => unsafe { memory.lend_run(start.wrapping_add(before_end), rest as usize) },
+        };
+        let result = action(first, second);
+        self.position = end;
+        self.release();
+        Ok(Some(result))
+    }
+
     /// Waits for a moment when there is nothing the first time after there was something.
     #[cold]
     fn let_producer_go_ahead(&mut self) {

@@ -386,6 +386,10 @@ pub enum ReadErrorKind {
     /// The producer overwrote these bytes before they were read; no defect of the ring, but records are missing here.
     #[error("overwritten before it was read")]
     Overwritten,
+    /// Nothing of the ring can be lent unread: it may have padding in it, be overwritten, or be written by others than the
+    /// kernel and this process. No defect of the ring.
+    #[error("this ring cannot be taken in spans")]
+    NoSpans,
     /// Reading the ring's file failed, or it ended early.
     #[error("cannot read the ring's file: {0:?}")]
     File(std::io::ErrorKind),

@@ -42,6 +42,9 @@ fn hierarchy(mounts: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option
     while next_line(mounts, LINE, line)? {
         let mut fields = line.split(|&byte| byte == b' ').skip(1);
         let (Some(place), Some(type_), Some(options)) = (fields.next(), fields.next(), fields.next()) else { continue };
+        if !place.starts_with(b"/") {
+            continue;
+        }
         let place = || PathBuf::from(OsString::from_vec(unescape(place, b" \t\n\\#")));
         match type_ {
             b"cgroup" if options.split(|&byte| byte == b',').any(|option| option == b"perf_event") => {

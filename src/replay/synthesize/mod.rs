@@ -20,7 +20,7 @@
 //!     Ok::<(), std::io::Error>(())
 //! })?;
 //! assert_eq!(seen.processes, 1);
-//! assert!(files.contains(&"[vdso]".to_owned()) || !files.is_empty());
+//! assert!(!files.is_empty());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

@@ -187,7 +187,7 @@ impl Display for MemTopology<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let title = format!("memory blocks of {} MiB", self.block_size >> 20);
         lines(f, &title, &self.nodes, |f, node| {
-            let mib = u128::from(node.count()) * u128::from(self.block_size) >> 20;
+            let mib = (u128::from(node.count()) * u128::from(self.block_size)) >> 20;
             write!(f, "node {}: {mib} MiB, blocks ", node.node)?;
             join(f, ",", node.ranges(), |f, range| match (range.start(), range.end()) {
                 (start, end) if start == end => write!(f, "{start}"),

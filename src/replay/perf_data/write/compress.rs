@@ -2,6 +2,7 @@
 
 use super::output::{Failure, Output};
 use crate::record::{ByteOrder, Header, Misc, RecordType};
+use crate::replay::perf_data::features::Compressed;
 use zstd::stream::raw::{Encoder, InBuffer, Operation, OutBuffer};
 
 /// The largest record that is a multiple of 8.
@@ -56,11 +57,17 @@ impl Compressor {
         self.all_plain
     }
 
-    /// The fields of the feature `COMPRESSED`, as perf.data-file-format has them: version, type, level, ratio, mmap_len.
-    pub(super) fn feature(&self) -> [u32; 5] {
+    /// The feature `COMPRESSED`.
+    pub(super) fn feature(&self) -> Compressed {
         let packed = self.all_packed.max(1);
         let ratio = self.all_plain.saturating_add(packed / 2) / packed;
-        [1, ZSTD, self.level.into(), u32::try_from(ratio).unwrap_or(u32::MAX).max(1), MMAP_LEN]
+        Compressed {
+            version: 1,
+            type_: ZSTD,
+            level: self.level.into(),
+            ratio: u32::try_from(ratio).unwrap_or(u32::MAX).max(1),
+            mmap_len: MMAP_LEN,
+        }
     }
 
     /// Compresses whole records, or a piece of them that others follow.

@@ -7,7 +7,8 @@ use crate::record::{
     Attr, Body, ByteOrder, DecodeError, DefectKind, EncodeError, Encoder, Header, Misc, RecordType, SampleId, Text,
     User, Words,
 };
-use crate::replay::perf_data::layout::{FeatureId, Section};
+use crate::replay::perf_data::features::EventDesc;
+use crate::replay::perf_data::{Feature, FeatureId, Section};
 use std::collections::BTreeMap;
 
 /// An event of the recording.
@@ -37,13 +38,6 @@ impl Event {
 fn put(encoder: &Encoder, user: User<'_>, to: &mut Vec<u8>) -> Result<(), WriteError> {
     let written = encoder.encode(Misc::empty(), &Body::User(user), &SampleId::default(), to);
     written.map(drop).map_err(|source| WriteError::Encode { type_: user.type_(), source })
-}
-
-pub(super) fn u32_bytes(value: u32, order: ByteOrder) -> [u8; 4] {
-    match order {
-        ByteOrder::Little => value.to_le_bytes(),
-        ByteOrder::Big => value.to_be_bytes(),
-    }
 }
 
 pub(super) fn u64_bytes(value: u64, order: ByteOrder) -> [u8; 8] {
@@ -81,23 +75,23 @@ pub(super) fn put_sections(features: &BTreeMap<FeatureId, Vec<u8>>, order: ByteO
     features.values().for_each(|section| to.extend_from_slice(section));
 }
 
-/// The feature `EVENT_DESC`: the events with their names (perf.data-file-format, `HEADER_EVENT_DESC`).
-pub(super) fn event_desc(events: &[Event], order: ByteOrder) -> Vec<u8> {
-    let mut to = Vec::new();
-    let count = |len: usize| u32_bytes(u32::try_from(len).unwrap_or(u32::MAX), order);
-    to.extend_from_slice(&count(events.len()));
-    to.extend_from_slice(&count(ATTR_SIZE));
-    for Event { attr, ids, name } in events {
-        to.extend_from_slice(&attr.to_bytes(order));
-        to.extend_from_slice(&count(ids.len()));
-        // With at least one NUL, as perf has it.
-        let len = (name.len() + 1).next_multiple_of(64);
-        to.extend_from_slice(&count(len));
-        to.extend_from_slice(name.as_bytes());
-        to.resize(to.len() + (len - name.len()), 0);
-        ids.iter().for_each(|id| to.extend_from_slice(&u64_bytes(*id, order)));
+/// The feature `EVENT_DESC`: the events with their names.
+pub(super) fn event_desc(events: &[Event], order: ByteOrder) -> Result<Vec<u8>, WriteError> {
+    let events = events.iter().map(|Event { attr, ids, name }| EventDesc {
+        attr: *attr,
+        name: Text::from(name.as_str()),
+        ids: Words::from(&ids[..]),
+    });
+    section(&Feature::EventDesc(events.collect()), order)
+}
+
+/// A feature as its section.
+pub(super) fn section(feature: &Feature<'_>, order: ByteOrder) -> Result<Vec<u8>, WriteError> {
+    let mut section = Vec::new();
+    match feature.encode(order, &mut section) {
+        Ok(()) => Ok(section),
+        Err(source) => Err(WriteError::Feature { feature: feature.id(), source }),
     }
-    to
 }
 
 /// Writes the records that are a feature section in a pipe, with the bytes that follow them.

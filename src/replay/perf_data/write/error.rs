@@ -79,6 +79,14 @@ pub enum WriteError {
         /// Why.
         source: EncodeError,
     },
+    /// A feature cannot be a section.
+    #[error("{feature}: {source}")]
+    Feature {
+        /// The feature.
+        feature: FeatureId,
+        /// Why.
+        source: EncodeError,
+    },
     /// Bytes that are no record.
     #[error(transparent)]
     Record(#[from] DecodeError),

@@ -10,13 +10,14 @@ mod output;
 pub use error::WriteError;
 pub use options::{WriteOptions, Written};
 
-use super::layout::{FeatureId, Features, FileHeader, Section};
+use super::{Feature, FeatureId, Features, FileHeader, Section};
 use crate::record::{Attr, ByteOrder, Encoder, Header, Misc, ReadFormat, RecordType, SampleLayout, SampleType};
 #[cfg(feature = "zstd")]
 use compress::Compressor;
 use describe::Event;
 use output::{Failure, Output};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
@@ -146,8 +147,8 @@ impl<'w> Writer<'w> {
     /// # Errors
     ///
     /// What `perf` would refuse: [`WriteError::AttrSize`], [`WriteError::ReadWithoutId`], [`WriteError::NoCommonId`],
-    /// [`WriteError::Layout`], [`WriteError::DuplicateId`]. In a pipe, whose records cannot be larger than 64 KiB, [`WriteError::Encode`], also for a name
-    /// with a NUL. [`WriteError::Started`] after the first record.
+    /// [`WriteError::Layout`], [`WriteError::DuplicateId`]. [`WriteError::Feature`] for a name with a NUL; in a pipe, whose
+    /// records cannot be larger than 64 KiB, [`WriteError::Encode`]. [`WriteError::Started`] after the first record.
     pub fn event(&mut self, attr: &Attr, ids: &[u64], name: &str) -> Result<usize, WriteError> {
         if self.has_started {
             return Err(WriteError::Started);
@@ -168,8 +169,10 @@ impl<'w> Writer<'w> {
             }
         }
         let added = Event::new(attr, ids, name);
-        if !self.out.is_file() {
-            // It is found out now that a record cannot hold it.
+        // It is found out now that it cannot be described.
+        if self.out.is_file() {
+            describe::event_desc(std::slice::from_ref(&added), self.order)?;
+        } else {
             added.put_records(&self.encoder, &mut Vec::new())?;
         }
         self.own(event, ids)?;
@@ -244,7 +247,7 @@ impl<'w> Writer<'w> {
         let done = self.out.open().and_then(|()| self.out.put(&start, &[])).and_then(|()| self.out.close());
         self.check(done)?;
         #[cfg(feature = "zstd")]
-        if let Some(section) = self.compressed() {
+        if let Some(section) = self.compressed()? {
             // In a file, too: who finds it without its features can decompress it all the same.
             self.put_feature_records(FeatureId::COMPRESSED, &section)?;
         }
@@ -389,6 +392,25 @@ impl<'w> Writer<'w> {
         self.put_feature_records(feature, section)
     }
 
+    /// Says what is known of the recording, as [`feature`](Self::feature) does.
+    ///
+    /// ```
+    /// use perfring::record::Attr;
+    /// use perfring::replay::perf_data::{Feature, WriteOptions, Writer};
+    /// let mut writer = Writer::pipe(std::io::sink(), WriteOptions::default())?;
+    /// writer.event(&Attr::default(), &[1], "cpu-clock")?;
+    /// writer.describe(&Feature::Cmdline(vec!["perfring".into(), "record".into()]))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Feature`], and those of [`feature`](Self::feature).
+    pub fn describe(&mut self, feature: &Feature<'_>) -> Result<(), WriteError> {
+        let section = describe::section(feature, self.order)?;
+        self.feature(feature.id(), &section)
+    }
+
     /// Makes what was written so far part of the file: the one of a recorder that is killed later holds it. In a pipe, its
     /// reader gets it.
     ///
@@ -437,7 +459,7 @@ impl<'w> Writer<'w> {
             if self.out.end() < self.header.data.offset {
                 return Err(WriteError::Stopped);
             }
-            let (tail, header) = self.tail();
+            let (tail, header) = self.tail()?;
             let done = self.out.open().and_then(|()| self.out.put(&tail, &[])).and_then(|()| self.out.flush());
             let header = if done.is_ok() { header } else { self.header };
             failed = failed.or(self.check(done).err());
@@ -453,13 +475,14 @@ impl<'w> Writer<'w> {
     }
 
     /// What stands behind the records of a file, and the header that names it.
-    fn tail(&mut self) -> (Vec<u8>, FileHeader) {
+    fn tail(&mut self) -> Result<(Vec<u8>, FileHeader), WriteError> {
         #[cfg(feature = "zstd")]
-        if let Some(section) = self.compressed() {
-            self.features.insert(FeatureId::COMPRESSED, section.to_vec());
+        if let Some(section) = self.compressed()? {
+            self.features.insert(FeatureId::COMPRESSED, section);
         }
-        let (events, order) = (&self.events, self.order);
-        self.features.entry(FeatureId::EVENT_DESC).or_insert_with(|| describe::event_desc(events, order));
+        if let Entry::Vacant(place) = self.features.entry(FeatureId::EVENT_DESC) {
+            place.insert(describe::event_desc(&self.events, self.order)?);
+        }
         let start = self.header.data.end().unwrap_or(u64::MAX);
         let mut tail = Vec::new();
         let mut header = FileHeader { features: self.features.keys().copied().collect(), ..self.header };
@@ -468,18 +491,15 @@ impl<'w> Writer<'w> {
             tail.resize(tail.len().next_multiple_of(8), 0);
             header.attrs = describe::put_attrs(&self.events, self.order, start, &mut tail);
         }
-        (tail, header)
+        Ok((tail, header))
     }
 
     /// The feature `COMPRESSED`, if the recording is.
     #[cfg(feature = "zstd")]
-    fn compressed(&self) -> Option<[u8; 20]> {
-        let fields = self.compressor.as_ref()?.feature();
-        let mut section = [0; 20];
-        for (bytes, field) in section.chunks_exact_mut(4).zip(fields) {
-            bytes.copy_from_slice(&describe::u32_bytes(field, self.order));
-        }
-        Some(section)
+    fn compressed(&self) -> Result<Option<Vec<u8>>, WriteError> {
+        let feature =
+            |compressor: &Compressor| describe::section(&Feature::Compressed(compressor.feature()), self.order);
+        self.compressor.as_ref().map(feature).transpose()
     }
 
     fn put_feature_records(&mut self, feature: FeatureId, section: &[u8]) -> Result<(), WriteError> {

@@ -1,0 +1,318 @@
+//! From rings to a recording.
+
+use super::super::output::{Failure, Outcome};
+use super::events::Chosen;
+use super::{Arguments, keep_old};
+use perfring::kernel::{RingSet, SetTarget};
+use perfring::record::{Attr, Body, ByteOrder, Encoder, Header, Misc, RecordType};
+use perfring::replay::perf_data::{FeatureId, WriteError, WriteOptions, Writer, Written, tracing_data};
+use perfring::replay::synthesize::{BuildIds, Synthesizer};
+use perfring::replay::{Order, Recording};
+use perfring::ring::Wait;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus};
+use std::time::{Duration, Instant};
+
+/// How often it is looked whether the command still runs, or a signal has come.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How often what was written so far becomes part of the file.
+const SYNC: Duration = Duration::from_secs(1);
+
+/// The signals that end a recording.
+pub(super) struct Signals(signal_hook::iterator::Signals);
+
+impl Signals {
+    pub(super) fn catch() -> Result<Self, Failure> {
+        signal_hook::iterator::Signals::new([SIGINT, SIGTERM])
+            .map(Self)
+            .map_err(|error| Failure::Other(format!("cannot catch signals: {error}")))
+    }
+
+    fn has_come(&mut self) -> bool {
+        self.0.pending().next().is_some()
+    }
+}
+
+/// How a recording came to its end.
+pub(super) enum Ended {
+    /// By a signal, or there was nothing more to observe.
+    Fine,
+    Command(ExitStatus),
+}
+
+/// Writes what the rings of a set hold into a recording.
+pub(super) struct Recorder<'a> {
+    arguments: &'a Arguments,
+    set: RingSet,
+    writer: Writer<'static>,
+    /// Where it is written to; none: a pipe.
+    path: Option<PathBuf>,
+    attr: Attr,
+    /// Ids that the recording has.
+    ids: usize,
+    synced: Instant,
+}
+
+fn other(error: impl std::fmt::Display) -> Failure {
+    Failure::Other(error.to_string())
+}
+
+impl<'a> Recorder<'a> {
+    /// Starts the recording: its events, and what is known of the machine.
+    pub(super) fn start(
+        arguments: &'a Arguments,
+        chosen: &[Chosen],
+        set: RingSet,
+        target: SetTarget,
+    ) -> Result<Self, Failure> {
+        let options = WriteOptions::default();
+        let options = match arguments.level {
+            Some(level) => options.zstd(level),
+            None => options,
+        };
+        let path = (arguments.output.as_os_str() != "-").then(|| arguments.output.clone());
+        let writer = match &path {
+            Some(path) => {
+                keep_old(path)?;
+                let file = File::create(path).map_err(|error| Failure::file("create", path, error))?;
+                Writer::file(file, options)
+            }
+            None => Writer::pipe(std::io::stdout(), options),
+        };
+        let attr = *set.attr(0).ok_or_else(|| other("no event"))?;
+        let mut writer = writer.map_err(|error| named(&path, error))?;
+        for (number, chosen) in chosen.iter().enumerate() {
+            let attr = set.attr(number).ok_or_else(|| other("an event without rings"))?;
+            let ids: Vec<u64> = set.ids().iter().filter(|id| id.event == number).map(|id| id.id).collect();
+            writer.event(attr, &ids, &chosen.name).map_err(|error| named(&path, error))?;
+        }
+        let ids = set.ids().len();
+        let mut recorder = Self { arguments, set, writer, path, attr, ids, synced: Instant::now() };
+        recorder.describe_machine(chosen, target)?;
+        Ok(recorder)
+    }
+
+    fn written(&self, result: Result<(), WriteError>) -> Result<(), Failure> {
+        result.map_err(|error| named(&self.path, error))
+    }
+
+    fn describe_machine(&mut self, chosen: &[Chosen], _target: SetTarget) -> Result<(), Failure> {
+        //SYSTEM
+        let Some(tracefs) = chosen.iter().find_map(Chosen::tracefs) else { return Ok(()) };
+        let tracepoints = chosen.iter().filter_map(|chosen| chosen.tracepoint.as_ref());
+        let names = tracepoints.map(|tracepoint| (tracepoint.subsystem(), tracepoint.name()));
+        let section = tracing_data(&tracefs, names).map_err(other)?;
+        let result = self.writer.feature(FeatureId::TRACING_DATA, &section);
+        self.written(result)
+    }
+
+    /// Writes what the kernel does not tell, since it was there before.
+    pub(super) fn describe_what_runs(&mut self, target: SetTarget) -> Result<(), Failure> {
+        let mut synthesizer = Synthesizer::new(&self.attr).map_err(other)?;
+        let writer = &mut self.writer;
+        let mut out = |record: &[u8]| writer.record(record);
+        synthesizer.kernel(&mut out).map_err(other)?;
+        match target {
+            SetTarget::Task { pid } | SetTarget::Threads { pid } => {
+                synthesizer.process(pid, &mut out).map_err(other)?
+            }
+            _ => synthesizer.all_processes(&mut out).map_err(other)?,
+        };
+        let result = self.writer.record(&bare(RecordType::FINISHED_INIT));
+        self.written(result)
+    }
+
+    pub(super) fn enable(&mut self) -> Result<(), Failure> {
+        self.set.enable().map_err(other)
+    }
+
+    /// Copies what comes, until a signal, the end of the command, or that of all that is observed.
+    pub(super) fn record(&mut self, mut child: Option<Child>, signals: &mut Signals) -> Result<Ended, Failure> {
+        let ended = loop {
+            let wait = self.set.wait(Some(LOOK)).map_err(other)?;
+            self.copy()?;
+            if let Some(child) = &mut child
+                && let Some(status) = child.try_wait().map_err(other)?
+            {
+                break Ended::Command(status);
+            }
+            if signals.has_come() {
+                break match &mut child {
+                    // It has got the signal, too, if it came from the terminal; else it goes on unobserved.
+                    Some(child) => child.try_wait().map_err(other)?.map_or(Ended::Fine, Ended::Command),
+                    None => Ended::Fine,
+                };
+            }
+            if wait == Wait::Closed {
+                break match &mut child {
+                    Some(child) => Ended::Command(child.wait().map_err(other)?),
+                    None => Ended::Fine,
+                };
+            }
+            if self.synced.elapsed() >= SYNC {
+                let result = self.writer.sync_header();
+                self.written(result)?;
+                self.synced = Instant::now();
+            }
+        };
+        self.set.disable().map_err(other)?;
+        self.copy()?;
+        Ok(ended)
+    }
+
+    /// Copies what is in the rings, as it is: that is a round.
+    fn copy(&mut self) -> Result<(), Failure> {
+        let (writer, mut failed) = (&mut self.writer, None);
+        let bytes = self.set.take_spans(|span| match span {
+            Ok(span) if failed.is_none() => failed = writer.span(span.first, span.second).err().map(Fault::Write),
+            Ok(_) => {}
+            Err(error) => failed = Some(Fault::Ring(error.to_string())),
+        });
+        match failed {
+            Some(Fault::Write(error)) => return Err(named(&self.path, error)),
+            Some(Fault::Ring(error)) => return Err(Failure::Other(error)),
+            None => {}
+        }
+        self.announce_ids()?;
+        if bytes > 0 {
+            let result = self.writer.round();
+            self.written(result)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the ids of rings that came later: a file has them in the end; a stream cannot.
+    fn announce_ids(&mut self) -> Result<(), Failure> {
+        let new = self.set.ids().get(self.ids..).unwrap_or_default();
+        if new.is_empty() {
+            return Ok(());
+        }
+        for id in new {
+            match self.writer.add_ids(id.event, &[id.id]) {
+                Ok(()) => {}
+                Err(WriteError::Started) => {
+                    eprintln!("perfring: warning: a ring came later, and a stream cannot say whose it is");
+                }
+                Err(error) => return Err(named(&self.path, error)),
+            }
+        }
+        self.ids = self.set.ids().len();
+        Ok(())
+    }
+
+    /// Writes what belongs to the end, and says how much there was.
+    pub(super) fn finish(mut self, ended: Ended) -> Result<Outcome, Failure> {
+        let mut seen = Seen::default();
+        if let Some(path) = self.path.clone() {
+            let result = self.writer.sync_header();
+            self.written(result)?;
+            seen = Seen::look(&path)?;
+            if !self.arguments.no_buildid {
+                seen.build_ids.resolve();
+                let encoder = Encoder::new(&Attr::default(), ByteOrder::NATIVE).map_err(other)?;
+                let mut section = Vec::new();
+                seen.build_ids.section(&encoder, &mut section).map_err(other)?;
+                let result = self.writer.feature(FeatureId::BUILD_ID, &section);
+                self.written(result)?;
+            }
+            if let Some((first, last)) = seen.times {
+                let section = [first.to_ne_bytes(), last.to_ne_bytes()].concat();
+                let result = self.writer.feature(FeatureId::SAMPLE_TIME, &section);
+                self.written(result)?;
+            }
+        }
+        let path = self.path.clone();
+        let written = self.writer.finish().map_err(|error| named(&path, error))?;
+        if !self.arguments.quiet {
+            summarize(&path, &written, &seen);
+        }
+        Ok(match ended {
+            Ended::Command(status) if !status.success() => Outcome::AtFault(format!("the command ended with {status}")),
+            _ => Outcome::Fine,
+        })
+    }
+}
+
+fn summarize(path: &Option<PathBuf>, written: &Written, seen: &Seen) {
+    let Some(path) = path else {
+        return eprintln!("{} bytes of records", written.data);
+    };
+    let compressed = match written.plain {
+        0 => String::new(),
+        plain => format!(" ({plain} before they were compressed)"),
+    };
+    eprintln!(
+        "{}: {} samples, {} records, {} bytes{compressed}, {} lost",
+        path.display(),
+        seen.samples,
+        seen.records,
+        written.data,
+        seen.lost
+    );
+}
+
+enum Fault {
+    Write(WriteError),
+    Ring(String),
+}
+
+/// A failure to write, with the file's name.
+fn named(path: &Option<PathBuf>, error: WriteError) -> Failure {
+    match (path, error) {
+        (None, WriteError::Io { source, .. }) => source.into(),
+        (None, error) => other(error),
+        (Some(path), error) => Failure::file("write", path, error),
+    }
+}
+
+/// A record of nothing but its header.
+fn bare(type_: RecordType) -> [u8; Header::SIZE] {
+    Header { type_, misc: Misc::empty(), size: Header::SIZE as u16 }.to_bytes(ByteOrder::NATIVE)
+}
+
+/// What a look at the records shows.
+#[derive(Default)]
+struct Seen {
+    build_ids: BuildIds,
+    samples: u64,
+    records: u64,
+    lost: u64,
+    times: Option<(u64, u64)>,
+}
+
+impl Seen {
+    /// Reads the recording that was written so far.
+    fn look(path: &Path) -> Result<Self, Failure> {
+        let failed = |source| Failure::Open { path: path.display().to_string(), source };
+        let mut records = Recording::open(path).map_err(failed)?.records(Order::Recorded);
+        let mut seen = Self::default();
+        while let Some(entry) = records.next() {
+            let entry = entry.map_err(|error| Failure::file("read", path, error))?;
+            seen.records += 1;
+            match entry.type_() {
+                RecordType::SAMPLE => {
+                    seen.samples += 1;
+                    if let Some(time) = entry.time() {
+                        let (first, last) = seen.times.get_or_insert((time, time));
+                        (*first, *last) = ((*first).min(time), (*last).max(time));
+                    }
+                }
+                RecordType::MMAP | RecordType::MMAP2 => {
+                    if let Ok(decoded) = entry.decode() {
+                        seen.build_ids.observe(&decoded);
+                    }
+                }
+                RecordType::LOST | RecordType::LOST_SAMPLES => match entry.decode().map(|decoded| decoded.body) {
+                    Ok(Body::Lost(lost)) => seen.lost += lost.lost,
+                    Ok(Body::LostSamples(lost)) => seen.lost += lost.lost,
+                    _ => {}
+                },
+                _ => {}
+            }
+        }
+        Ok(seen)
+    }
+}
