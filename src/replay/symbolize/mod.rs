@@ -43,6 +43,7 @@
 //! }
 //! ```
 
+mod demangle;
 mod dwarf;
 mod elf;
 mod kernel;
@@ -68,7 +69,7 @@ use thiserror::Error;
 /// A function.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Symbol {
-    /// Its name, demangled.
+    /// Its name, demangled, of at most 16 KiB.
     pub name: Arc<str>,
     /// Whether it was inlined into the next one.
     pub is_inlined: bool,

@@ -1,5 +1,6 @@
 //! A mapped file: found, checked, and read.
 
+use super::demangle::demangled;
 use super::dwarf::{self, Bytes, DwarfError};
 use super::elf::{Elf, ElfError, Section, Segment, Source, text_at};
 use super::table::SymbolTable;
@@ -129,7 +130,7 @@ impl Module {
         });
         // The table knows functions by what they really are, as `f.cold`; DWARF knows what was inlined into them.
         let in_table = self.tables.iter().find_map(|table| table.get(address)).map(|(name, start)| Symbol {
-            name: demangled(name),
+            name: demangled(&String::from_utf8_lossy(name)),
             offset: Some(address - start),
             ..Symbol::default()
         });
@@ -149,7 +150,7 @@ impl Module {
         let mut last: Option<Symbol> = None;
         while let Some(frame) = frames.next()? {
             let name = match &frame.function {
-                Some(function) => function.demangle()?.into(),
+                Some(function) => demangled(&function.raw_name()?),
                 None => Arc::from(""),
             };
             let location = frame.location.as_ref();
@@ -168,11 +169,6 @@ impl Module {
         }
         Ok(last)
     }
-}
-
-/// Of Rust and C++, the name that was mangled.
-fn demangled(name: &[u8]) -> Arc<str> {
-    addr2line::demangle_auto(String::from_utf8_lossy(name), None).into()
 }
 
 /// Where a mapping's file is. The kernel writes whole paths, and none that leads upwards.
