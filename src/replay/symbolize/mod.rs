@@ -22,7 +22,7 @@
 //!
 //! # What is not there
 //!
-//! Stubs of the procedure linkage table have no names. Of DWARF, files of split units (`.dwo`, `.dwp`) are not read, and
+//! Stubs of the procedure linkage table have names on x86 and arm64 only. Of DWARF, files of split units (`.dwo`, `.dwp`) are not read, and
 //! neither are compressed kernel modules, nor symbols in `.gnu_debugdata`. JIT compilers' maps (`/tmp/perf-PID.map`) are not
 //! read: whoever may write there could say anything.
 //!
@@ -49,6 +49,7 @@ mod elf;
 mod kernel;
 mod module;
 mod options;
+mod stubs;
 mod table;
 
 pub use elf::ElfError;
