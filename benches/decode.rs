@@ -1,7 +1,7 @@
 //! Records in memory, decoded: every field of the layout is read, and the call chain added up.
 //!
 //! First a table: the decoders in turn, ns a record, and each one's ratio to linux-perf-event-reader in the same turn.
-//! Then criterion's figures for the typical sample. All decoders have to come to the same sum; one that does not, or
+//! Then whole recordings of 200 MB and more, sorted by time. Then criterion's figures for the typical sample. All decoders have to come to the same sum; one that does not, or
 //! that refuses a record, is left out and named.
 
 use std::hint::black_box;
@@ -11,8 +11,12 @@ use criterion::{Criterion, Throughput, criterion_group};
 
 #[path = "support/decoders.rs"]
 mod decoders;
+#[path = "support/files.rs"]
+mod files;
 #[path = "support/mode.rs"]
 mod mode;
+#[path = "support/recordings.rs"]
+mod recordings;
 #[path = "support/samples.rs"]
 mod samples;
 
@@ -131,6 +135,7 @@ fn table() {
 
 fn decode(c: &mut Criterion) {
     table();
+    files::table(mode::is_trial());
     let stream = samples::samples("typical", samples::TYPICAL, RECORDS);
     let mut group = c.benchmark_group("decode");
     group.throughput(Throughput::Elements(stream.records as u64));

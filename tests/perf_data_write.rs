@@ -671,6 +671,27 @@ fn perf_reads_files() {
 }
 
 #[test]
+fn what_follows_the_last_sync_does_no_harm() {
+    let dir = TempDir::new("after-sync");
+    let path = dir.path().join("perf.data");
+    for options in [WriteOptions::default(), WriteOptions::default().zstd(1)] {
+        let mut writer = Writer::file(new_file(&path), options).unwrap();
+        samples(&mut writer);
+        writer.sync_header().unwrap();
+        let synced = std::fs::metadata(&path).unwrap().len();
+        let mut state = 1;
+        writer.span(&(0..600).flat_map(|words| noisy(words, u64::MAX, &mut state)).collect::<Vec<_>>(), &[]).unwrap();
+        assert!(std::fs::metadata(&path).unwrap().len() > synced + 100_000, "it is in the file");
+        let parsed = native(&std::fs::read(&path).unwrap());
+        assert_eq!(parsed.records.last().map(|(_, at, record)| at + record.len() as u64), Some(synced));
+        assert_eq!(read(Recording::open(&path).unwrap()).0, SAMPLES);
+        let Some((is_fine, printed)) = perf(&["script", "-F", "comm"], Some(&path), Stdio::null()) else { return };
+        assert!(is_fine, "{printed}");
+        assert_eq!(printed.matches("alpha").count() as u64, SAMPLES);
+    }
+}
+
+#[test]
 fn perf_reads_pipes() {
     let dir = TempDir::new("perf-pipe");
     let path = dir.path().join("perf.pipe");

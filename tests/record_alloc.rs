@@ -1,4 +1,5 @@
-//! Decoding allocates nothing: not for a sample, not for any other record, not when a field is asked for.
+//! Decoding allocates nothing: not for a sample, not for any other record, not when a field is asked for. Nor does writing
+//! records into a recording.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -107,4 +108,30 @@ fn refusing_a_record_allocates_nothing() {
         }
     });
     assert_eq!(count, 0);
+}
+
+#[cfg(feature = "zstd")]
+#[test]
+fn writing_records_allocates_nothing() {
+    use perfring::record::Attr;
+    use perfring::replay::perf_data::{WriteOptions, Writer};
+
+    let record: [u8; 16] = std::array::from_fn(|at| [9, 0, 0, 0, 0, 0, 16, 0].get(at).copied().unwrap_or(7));
+    let span = record.repeat(20_000);
+    for options in [WriteOptions::default(), WriteOptions::default().zstd(1)] {
+        let mut writer = Writer::pipe(std::io::sink(), options).expect("a writer");
+        writer.event(&Attr::default(), &[1], "an event").expect("an event");
+        writer.start().expect("a start");
+        let allocated = allocations(|| {
+            for _ in 0..100 {
+                writer.record(&record).expect("a record");
+                writer.span(&span[..32], &[]).expect("a small span");
+                writer.span(&span[..span.len() - 24], &span[..24]).expect("a large one");
+                writer.round().expect("a round");
+                writer.sync_header().expect("a header");
+            }
+        });
+        assert_eq!(allocated, 0);
+        assert_eq!(writer.finish().expect("an end").lost, 0);
+    }
 }

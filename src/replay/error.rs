@@ -1,7 +1,7 @@
 //! What can be wrong with a recording.
 
 use crate::record::{AttrError, DecoderError};
-use crate::replay::perf_data::{FeatureId, Section};
+use crate::replay::perf_data::{FeatureError, FeatureId, Section};
 use crate::ring;
 use std::io;
 use thiserror::Error;
@@ -210,6 +210,12 @@ pub enum Warning {
         feature: FeatureId,
         /// Where it is said to be.
         section: Section,
+    },
+    /// A feature section is damaged.
+    #[error("{error}")]
+    DamagedFeature {
+        /// What is wrong.
+        error: FeatureError,
     },
     /// More is said of events or features in a stream than is kept.
     #[error("at {position}: a {what} record that is not kept: there are too many, or they are too large")]

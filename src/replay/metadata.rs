@@ -3,7 +3,7 @@
 use crate::record::{Attr, AttrError, ByteOrder, Decoder, DecoderError, RecordType, User, user};
 use crate::replay::error::{OpenError, Warning};
 use crate::replay::input::{ReadAt, read_full_at};
-use crate::replay::perf_data::{FeatureId, FileHeader, Section};
+use crate::replay::perf_data::{Feature, FeatureId, FileHeader, Section};
 use crate::ring::Description;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -110,7 +110,27 @@ impl Metadata {
         metadata.source = Some(Arc::clone(&source));
         metadata.read_events(&header, &*source, len)?;
         metadata.read_feature_table(&header, &*source, len)?;
+        metadata.read_names()?;
         Ok(metadata)
+    }
+
+    /// Takes the names of events from the feature section that has them.
+    fn read_names(&mut self) -> Result<(), OpenError> {
+        let what = || "read the names of events".to_owned();
+        let section =
+            self.feature_bytes(FeatureId::EVENT_DESC).map_err(|source| OpenError::Io { what: what(), source })?;
+        let Some(section) = section else { return Ok(()) };
+        match Feature::decode(FeatureId::EVENT_DESC, &section, self.order) {
+            Ok(Feature::EventDesc(descriptions)) => {
+                // They stand in the order of the events.
+                for (event, description) in self.events.iter_mut().zip(descriptions) {
+                    event.name = Some(String::from_utf8_lossy(description.name.as_bytes()).into_owned());
+                }
+            }
+            Ok(_) => {}
+            Err(error) => self.warn(Warning::DamagedFeature { error }),
+        }
+        Ok(())
     }
 
     fn read_events(&mut self, header: &FileHeader, source: &dyn ReadAt, len: u64) -> Result<(), OpenError> {

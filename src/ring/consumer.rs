@@ -380,8 +380,8 @@ impl Consumer {
             return Err(fail(self.position));
         }
         let (end, _) = self.start()?;
-        let Source::Memory { memory, .. } = &self.source else { return Err(fail(self.position)) };
         let start = self.position;
+        let (Source::Memory { memory, .. }, true) = (&self.source, self.direct) else { return Err(fail(start)) };
         let len = end.wrapping_sub(start);
         if len == 0 {
             return Ok(None);

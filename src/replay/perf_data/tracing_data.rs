@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// The most that a file of tracefs is read.
-const MOST: u64 = 1 << 20;
+const MOST: usize = 1 << 20;
 
 /// A format that cannot be read.
 #[derive(Debug, Error)]
@@ -72,9 +72,21 @@ fn sized(out: &mut Vec<u8>, text: &[u8]) {
 }
 
 fn read(path: PathBuf) -> Result<Vec<u8>, TracingDataError> {
-    let mut text = Vec::new();
-    match File::open(&path).and_then(|file| file.take(MOST).read_to_end(&mut text)) {
-        Ok(_) => Ok(text),
-        Err(source) => Err(TracingDataError { path, source }),
-    }
+    let read = || {
+        let mut file = File::open(&path)?;
+        // `header_page` ends behind a first read, however short that is.
+        let mut text = vec![0; MOST];
+        let mut len = 0;
+        while let Some(rest @ [_, ..]) = text.get_mut(len..) {
+            match file.read(rest) {
+                Ok(0) => break,
+                Ok(read) => len += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        text.truncate(len);
+        Ok(text)
+    };
+    read().map_err(|source| TracingDataError { path: path.clone(), source })
 }

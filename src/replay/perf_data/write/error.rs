@@ -39,7 +39,7 @@ pub enum WriteError {
         /// The first byte behind what `perf` reads that is not 0.
         at: usize,
     },
-    /// Samples with `READ`, for which `perf` wants [`ReadFormat::ID`].
+    /// Samples with `READ`, for which `perf` wants [`ReadFormat::ID`](crate::record::ReadFormat::ID).
     #[error("event {event} has READ in its samples, but not ID in its read_format")]
     ReadWithoutId {
         /// The event's number.

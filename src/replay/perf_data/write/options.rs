@@ -26,6 +26,9 @@ impl WriteOptions {
 
     /// Compresses the kernel's records with zstd, at a level from 1 (fast) to 22 (small): not at all unless this says
     /// otherwise. `perf` takes 1 when it is asked to compress.
+    ///
+    /// The file of a recorder that was killed says how it is compressed in its first record, for lack of features: `perf script`
+    /// and `perf report` read it so, `perf report --stats` does not.
     #[cfg(feature = "zstd")]
     #[must_use]
     pub fn zstd(mut self, level: u8) -> Self {
