@@ -18,6 +18,11 @@ pub(super) struct Arguments {
     /// Print how many records there are of each type, and in total.
     #[arg(long)]
     stats: bool,
+    /// Print what the recording says of itself: its events, the machine, the command.
+    #[arg(long, conflicts_with = "stats")]
+    header: bool,
+    #[command(flatten)]
+    stacks: super::stacks::Arguments,
     /// Print records as they stand in the recording.
     #[arg(long)]
     unordered: bool,
@@ -43,6 +48,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let mut progress = Progress::of_file(&arguments.file, !arguments.stats);
     let result = match arguments {
         Arguments { stats: true, .. } => stats(records, &mut complaints, &mut progress),
+        Arguments { header: true, .. } => super::header::write(&arguments.file, records, &mut complaints),
+        Arguments { stacks, .. } if stacks.is_asked_for() => {
+            super::stacks::write(stacks, &arguments.file, records, &mut complaints, &mut progress)
+        }
         Arguments { .. } => lines(records, &mut complaints, &mut progress),
     };
     drop(progress);

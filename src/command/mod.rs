@@ -1,14 +1,14 @@
 //! What the command `perfring` does.
 
 mod dump;
-#[allow(dead_code, reason = "until an option of dump asks for it")]
 mod folded;
+mod header;
 mod image;
 mod output;
-#[allow(dead_code, reason = "until an option of dump asks for it")]
 mod picture;
 mod record;
 mod replay;
+mod stacks;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;

@@ -3,7 +3,7 @@
 use indicatif::{ProgressBar, ProgressStyle};
 use perfring::replay::{Metadata, OpenError, ReadError, Recording, ReplayError};
 use std::fmt::Display;
-use std::io::{self, BufWriter, IsTerminal, StdoutLock};
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::path::Path;
 
 /// How a command ended that came to its end.
@@ -94,6 +94,12 @@ impl Complaints {
         self.first.get_or_insert_with(|| format!("at {position}: {error}"));
     }
 
+    /// A feature section that cannot be decoded.
+    pub(super) fn feature(&mut self, error: &dyn Display) {
+        self.errors += 1;
+        self.first.get_or_insert_with(|| error.to_string());
+    }
+
     /// What it all comes to.
     pub(super) fn outcome(self, path: &Path) -> Outcome {
         match (self.first, self.errors) {
@@ -141,4 +147,17 @@ impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// Writes to a file, and names it when that fails.
+pub(super) fn create(path: &Path) -> Result<BufWriter<std::fs::File>, Failure> {
+    match std::fs::File::create(path) {
+        Ok(file) => Ok(BufWriter::new(file)),
+        Err(error) => Err(Failure::file("create", path, error)),
+    }
+}
+
+/// Makes sure that all of a file is written.
+pub(super) fn finish(mut file: impl Write, path: &Path) -> Result<(), Failure> {
+    file.flush().map_err(|error| Failure::file("write", path, error))
 }

@@ -7,7 +7,7 @@ use perfring::kernel::{RingSet, SetTarget};
 use perfring::record::{Attr, Body, ByteOrder, Encoder, Header, Misc, RecordType};
 use perfring::replay::perf_data::{FeatureId, WriteError, WriteOptions, Writer, Written, tracing_data};
 use perfring::replay::synthesize::{BuildIds, Synthesizer};
-use perfring::replay::{Order, Recording};
+use perfring::replay::{Order, Recording, System};
 use perfring::ring::Wait;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::fs::File;
@@ -100,7 +100,11 @@ impl<'a> Recorder<'a> {
     }
 
     fn describe_machine(&mut self, chosen: &[Chosen], _target: SetTarget) -> Result<(), Failure> {
-        //SYSTEM
+        let system = System::collect().with_cmdline(std::env::args_os()).map_err(other)?;
+        for (feature, section) in system.into_sections() {
+            let result = self.writer.feature(feature, &section);
+            self.written(result)?;
+        }
         let Some(tracefs) = chosen.iter().find_map(Chosen::tracefs) else { return Ok(()) };
         let tracepoints = chosen.iter().filter_map(|chosen| chosen.tracepoint.as_ref());
         let names = tracepoints.map(|tracepoint| (tracepoint.subsystem(), tracepoint.name()));
