@@ -6,7 +6,7 @@ use super::{Arguments, keep_old};
 use perfring::kernel::{RingSet, SetTarget};
 use perfring::record::{Attr, Body, ByteOrder, Encoder, Header, Misc, RecordType};
 use perfring::replay::perf_data::{FeatureId, WriteError, WriteOptions, Writer, Written, tracing_data};
-use perfring::replay::synthesize::{BuildIds, Synthesizer};
+use perfring::replay::synthesize::{BuildIds, SynthesizeError, Synthesizer};
 use perfring::replay::{Order, Recording, System};
 use perfring::ring::Wait;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -118,12 +118,17 @@ impl<'a> Recorder<'a> {
         let mut synthesizer = Synthesizer::new(&self.attr).map_err(other)?;
         let writer = &mut self.writer;
         let mut out = |record: &[u8]| writer.record(record);
-        synthesizer.kernel(&mut out).map_err(other)?;
+        let path = &self.path;
+        let failed = |error| match error {
+            SynthesizeError::Out(error) => named(path, error),
+            error => other(error),
+        };
+        synthesizer.kernel(&mut out).map_err(failed)?;
         match target {
             SetTarget::Task { pid } | SetTarget::Threads { pid } => {
-                synthesizer.process(pid, &mut out).map_err(other)?
+                synthesizer.process(pid, &mut out).map_err(failed)?
             }
-            _ => synthesizer.all_processes(&mut out).map_err(other)?,
+            _ => synthesizer.all_processes(&mut out).map_err(failed)?,
         };
         let result = self.writer.record(&bare(RecordType::FINISHED_INIT));
         self.written(result)
