@@ -27,6 +27,7 @@ mod scan;
 #[cfg(feature = "symbolize")]
 pub mod symbolize;
 pub mod synthesize;
+mod system;
 
 pub use address_space::{AddressSpaces, Location, Mapping, MappingKind};
 pub use error::{OpenError, ReadError, Warning};
@@ -37,4 +38,6 @@ pub use order::{Order, OrderStats};
 pub use producer::{Replay, ReplayError, ReplayStats, Shape, Step, original};
 pub use recording::Recording;
 pub use records::{Batch, Entry, Records};
+pub use records::{Entry, Records};
 pub use ring_image::RingImage;
+pub use system::System;

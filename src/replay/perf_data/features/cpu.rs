@@ -126,11 +126,12 @@ impl<'a> CpuTopology<'a> {
 
     /// Bytes of the numbers of a core and a socket.
     const PLACE: usize = 8;
-    /// The most CPUs that are looked for: more than Linux runs on.
-    const MAX_CPUS: usize = 1 << 14;
+    /// The most CPUs that are looked for: the most that Linux is built for. It is also less than two characters of a list are
+    /// as a count, so that no section makes the search long.
+    const MAX_CPUS: usize = 8192;
 
     /// The number of CPUs with which `from` are their cores and sockets, the dies, and just as many numbers of dies. Numbers of
-    /// cores and sockets are not taken for dies, which are lists of CPUs in words.
+    /// cores and sockets are not taken for dies, which are lists of CPUs in words, and no more than there are CPUs.
     fn find_cpus(from: Cursor<'a>) -> Option<u64> {
         let is_list = |list: &[u8]| {
             let digits = list.iter().position(|&byte| byte == 0).unwrap_or(0);
