@@ -56,20 +56,24 @@ fn stats(mut records: Records, complaints: &mut Complaints, progress: &mut Progr
     // Types that are known, and those that are not.
     let mut known = [0_u64; 128];
     let mut others: BTreeMap<RecordType, u64> = BTreeMap::new();
-    while let Some(entry) = records.next() {
-        match entry {
-            Ok(entry) => {
-                let type_ = entry.type_();
-                match known.get_mut(type_.0 as usize) {
-                    Some(count) => *count += 1,
-                    // Of a damaged recording there may be any number.
-                    None if others.len() < 10_000 => *others.entry(type_).or_default() += 1,
-                    None => *others.entry(RecordType(u32::MAX)).or_default() += 1,
-                }
-                progress.at(|| entry.position());
+    while let Some(batch) = records.next_batch(512) {
+        let batch = match batch {
+            Ok(batch) => batch,
+            Err(error) => {
+                complaints.defect(&error);
+                continue;
             }
-            Err(error) => complaints.defect(&error),
+        };
+        for entry in batch.iter() {
+            let type_ = entry.type_();
+            match known.get_mut(type_.0 as usize) {
+                Some(count) => *count += 1,
+                // Of a damaged recording there may be any number.
+                None if others.len() < 10_000 => *others.entry(type_).or_default() += 1,
+                None => *others.entry(RecordType(u32::MAX)).or_default() += 1,
+            }
         }
+        progress.at(|| batch.iter().next().map_or(0, |entry| entry.position()));
     }
     complaints.warnings(records.metadata());
     let known = known.into_iter().enumerate().map(|(type_, count)| (RecordType(type_ as u32), count));

@@ -1,8 +1,12 @@
 //! What the command `perfring` does.
 
 mod dump;
+#[allow(dead_code, reason = "until an option of dump asks for it")]
+mod folded;
 mod image;
 mod output;
+#[allow(dead_code, reason = "until an option of dump asks for it")]
+mod picture;
 mod record;
 mod replay;
 

@@ -342,12 +342,20 @@ struct New {
 }
 
 /// Each name once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Names {
+    /// Most bytes.
+    limit: usize,
     names: HashSet<Arc<[u8]>>,
     bytes: usize,
     /// How often there was no room since those that nobody uses went.
     refused: usize,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { limit: AddressSpaces::MAX_NAMES, names: HashSet::new(), bytes: 0, refused: 0 }
+    }
 }
 
 impl Names {
@@ -359,14 +367,14 @@ impl Names {
             return Some(name.clone());
         }
         let size = name.len() + Self::OVERHEAD;
-        if self.bytes + size > AddressSpaces::MAX_NAMES {
+        if self.bytes + size > self.limit {
             // Looking at all of them now and then only.
             if self.refused == 0 {
                 self.names.retain(|name| Arc::strong_count(name) > 1);
                 self.bytes = self.names.iter().map(|name| name.len() + Self::OVERHEAD).sum();
             }
             self.refused = if self.refused > self.names.len() { 0 } else { self.refused + 1 };
-            if self.bytes + size > AddressSpaces::MAX_NAMES {
+            if self.bytes + size > self.limit {
                 return None;
             }
         }

@@ -57,8 +57,8 @@ impl Chunks {
     }
 
     #[inline]
-    pub(crate) fn hold(&mut self, chunk: u32) {
-        self.all[chunk as usize].users += 1;
+    pub(crate) fn hold(&mut self, chunk: u32, users: u32) {
+        self.all[chunk as usize].users += users;
     }
 
     #[inline]
@@ -136,12 +136,12 @@ impl Chunks {
         self.origin(place).0
     }
 
-    /// The size of the record at a place, which was found there.
+    /// The record that was found at a place.
     #[inline]
-    pub(crate) fn size(&self, place: Place, order: ByteOrder) -> u16 {
-        let chunk = &self.all[place.chunk as usize];
-        let bytes = chunk.bytes.get(place.start as usize..).unwrap_or_default();
-        Header::from_bytes(bytes, order).map_or(0, |header| header.size)
+    pub(crate) fn record(&self, place: Place, order: ByteOrder) -> Option<(Header, &[u8])> {
+        let bytes = self.all.get(place.chunk as usize)?.bytes.get(place.start as usize..)?;
+        let header = Header::from_bytes(bytes, order)?;
+        Some((header, bytes.get(..header.size.into())?))
     }
 
     /// `len` bytes from a place on, which were found there.

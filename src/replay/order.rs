@@ -53,11 +53,22 @@ pub struct OrderStats {
     pub early: u64,
 }
 
-/// A record that waits.
+/// A record that waits, or is lent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Waiting {
+    /// [`UNKNOWN`](Self::UNKNOWN) where it was not looked at, or there is none.
     pub(crate) time: u64,
     pub(crate) place: Place,
+}
+
+impl Waiting {
+    /// What perf takes for no time, too.
+    pub(crate) const UNKNOWN: u64 = u64::MAX;
+
+    /// Whether it waits for its turn.
+    pub(crate) fn is_ordered(self) -> bool {
+        !matches!(self.time, 0 | Self::UNKNOWN)
+    }
 }
 
 /// Records that wait, and those whose turn it is.
@@ -77,6 +88,13 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
+    /// Adds one that is next when all before it have gone out.
+    #[inline]
+    pub(crate) fn push_ready(&mut self, place: Place) {
+        self.entries.push(Waiting { time: Waiting::UNKNOWN, place });
+        self.ready = self.entries.len();
+    }
+
     #[inline]
     pub(crate) fn push(&mut self, time: u64, place: Place) {
         self.newest = self.newest.max(time);
@@ -93,6 +111,21 @@ impl Queue {
         let waiting = *self.entries.get(self.next)?;
         self.next += 1;
         Some(waiting)
+    }
+
+    /// Those whose turn it is, at most `most`: they are taken.
+    pub(crate) fn take_ready(&mut self, most: usize) -> &[Waiting] {
+        let start = self.next;
+        self.next += most.min(self.ready - start);
+        self.entries.get(start..self.next).unwrap_or_default()
+    }
+
+    /// Forgets those that have gone out, when all that were ready have.
+    pub(crate) fn forget(&mut self) {
+        if self.next == self.entries.len() {
+            self.entries.clear();
+            (self.next, self.ready) = (0, 0);
+        }
     }
 
     /// How many wait.

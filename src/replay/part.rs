@@ -1,10 +1,10 @@
 //! One sequence of records of a recording, in the order that is asked for.
 
 use crate::record::RecordType;
-use crate::replay::chunks::{CHUNK, Chunks, Place};
+use crate::replay::chunks::{CHUNK, Chunks};
 use crate::replay::error::{ReadError, Warning};
 use crate::replay::metadata::{Form, Metadata};
-use crate::replay::order::{Order, OrderStats, Queue};
+use crate::replay::order::{Order, OrderStats, Queue, Waiting};
 use crate::replay::ring_image::RingScanner;
 use crate::replay::scan::{Found, Scanner};
 use std::io;
@@ -16,7 +16,6 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    #[inline]
     fn next(&mut self, chunks: &mut Chunks) -> Result<Option<Found>, ReadError> {
         match self {
             Self::Bytes(scanner) => scanner.next(chunks),
@@ -28,153 +27,174 @@ impl Source {
 /// The data of a file, one of the files of a directory, a stream, or a ring.
 pub(crate) struct Part {
     source: Source,
-    /// None: in the order of the recording.
-    queue: Option<Queue>,
-    /// Bytes that may wait.
-    window: usize,
-    current: Option<Current>,
+    queue: Queue,
+    /// Bytes that may wait; none: in the order of the recording.
+    window: Option<usize>,
+    current: Option<Waiting>,
     /// What comes when all that is ready has gone out.
-    then: Option<Then>,
+    then: Option<Box<Then>>,
     has_ended: bool,
 }
 
-/// The record that is lent.
-#[derive(Clone, Copy)]
-pub(crate) struct Current {
-    pub(crate) place: Place,
-    pub(crate) size: u16,
-    pub(crate) time: Option<u64>,
-}
-
-impl Current {
-    fn new(Found { place, size, .. }: Found, time: Option<u64>) -> Self {
-        Self { place, size, time }
-    }
-}
-
 enum Then {
-    Record(Current),
+    Record(Waiting),
     Error(ReadError),
 }
 
+/// Records that are looked at in one go where none has to wait.
+const RUN: usize = 512;
+
 impl Part {
     pub(crate) fn new(source: Source, order: Order) -> Self {
-        let (queue, window) = match order {
-            Order::Recorded => (None, 0),
-            Order::Time { window } => (Some(Queue::default()), window),
+        let window = match order {
+            Order::Recorded => None,
+            Order::Time { window } => Some(window),
         };
-        Self { source, queue, window, current: None, then: None, has_ended: false }
+        Self { source, queue: Queue::default(), window, current: None, then: None, has_ended: false }
     }
 
     /// The record that was found last.
     #[inline]
-    pub(crate) fn current(&self) -> Option<Current> {
+    pub(crate) fn current(&self) -> Option<Waiting> {
         self.current
     }
 
     pub(crate) fn order_stats(&self) -> OrderStats {
-        self.queue.as_ref().map(|queue| queue.stats).unwrap_or_default()
+        self.queue.stats
     }
 
-    /// Goes to the next record, and gives its time.
+    /// Goes to the next record, if one is ready.
     #[inline]
+    pub(crate) fn pop(&mut self, chunks: &mut Chunks) -> Option<Waiting> {
+        // Held since it was queued.
+        let waiting = self.queue.pop()?;
+        if let Some(last) = self.current.replace(waiting) {
+            chunks.release(last.place.chunk);
+        }
+        Some(waiting)
+    }
+
+    /// Takes records that are ready, at most `most`: the caller releases their chunks.
+    pub(crate) fn take_ready(&mut self, chunks: &mut Chunks, most: usize) -> &[Waiting] {
+        if let Some(last) = self.current.take() {
+            chunks.release(last.place.chunk);
+        }
+        self.queue.take_ready(most)
+    }
+
+    /// Goes to the next record.
     pub(crate) fn advance(
         &mut self,
         chunks: &mut Chunks,
         metadata: &mut Metadata,
-    ) -> Option<Result<Option<u64>, ReadError>> {
-        if let Some(last) = self.current.take() {
-            chunks.release(last.place.chunk);
-        }
+    ) -> Option<Result<Waiting, ReadError>> {
         loop {
-            if let Some(queue) = &mut self.queue
-                && let Some(waiting) = queue.pop()
-            {
-                // Held since it was queued.
-                let (place, time) = (waiting.place, Some(waiting.time));
-                self.current = Some(Current { place, size: chunks.size(place, metadata.order()), time });
-                return Some(Ok(time));
+            if let Some(waiting) = self.pop(chunks) {
+                return Some(Ok(waiting));
             }
-            match self.then.take() {
-                Some(Then::Record(current)) => {
-                    self.current = Some(current);
-                    return Some(Ok(current.time));
-                }
-                Some(Then::Error(error)) => return Some(Err(error)),
-                None if self.has_ended => return None,
-                None => {}
+            if let Some(last) = self.current.take() {
+                chunks.release(last.place.chunk);
             }
-            match self.scan(chunks, metadata) {
-                Ok(Some((found, time))) => {
-                    let current = Current::new(found, time);
-                    chunks.hold(current.place.chunk);
-                    match &mut self.queue {
-                        Some(queue) if found.type_ == RecordType::FINISHED_ROUND => {
-                            queue.end_round();
-                            self.then = Some(Then::Record(current));
-                        }
-                        _ => {
-                            self.current = Some(current);
-                            return Some(Ok(current.time));
-                        }
+            if let Some(then) = self.then.take() {
+                return Some(match *then {
+                    Then::Record(waiting) => {
+                        self.current = Some(waiting);
+                        Ok(waiting)
                     }
-                }
-                Ok(None) => {}
-                Err(error) => self.then = Some(Then::Error(error)),
+                    Then::Error(error) => Err(error),
+                });
+            }
+            if self.has_ended {
+                return None;
+            }
+            self.queue.forget();
+            if self.scan_run(chunks, metadata) {
+                continue;
+            }
+            if let Err(error) = self.scan_one(chunks, metadata) {
+                // What stands before the defect comes before it.
+                self.queue.end();
+                self.then = Some(Box::new(Then::Error(error)));
             }
         }
     }
 
-    /// Scans up to a record that does not wait, or until others are ready.
-    fn scan(
-        &mut self,
-        chunks: &mut Chunks,
-        metadata: &mut Metadata,
-    ) -> Result<Option<(Found, Option<u64>)>, ReadError> {
-        let is_pipe = metadata.form() == Form::Pipe;
-        loop {
-            let found = match self.source.next(chunks) {
-                Ok(Some(found)) => found,
-                Ok(None) => {
-                    self.has_ended = true;
-                    if let Source::Bytes(scanner) = &mut self.source
-                        && let Some((position, left)) = scanner.take_partial()
-                    {
-                        metadata.warn(Warning::Partial { position, left });
+    /// Scans the kernel's records that are in memory. Whether there were any.
+    fn scan_run(&mut self, chunks: &mut Chunks, metadata: &Metadata) -> bool {
+        let Source::Bytes(scanner) = &mut self.source else { return false };
+        let queue = &mut self.queue;
+        let run = match self.window {
+            None => {
+                let mut left = RUN;
+                scanner.run(chunks, |place, _| {
+                    let goes_on = left > 0;
+                    if goes_on {
+                        left -= 1;
+                        queue.push_ready(place);
                     }
-                    if let Some(queue) = &mut self.queue {
-                        queue.end();
-                    }
-                    return Ok(None);
-                }
-                Err(error) => {
-                    // What stands before the defect comes before it.
-                    if let Some(queue) = &mut self.queue {
-                        queue.end();
-                    }
-                    return Err(error);
-                }
-            };
-            let bytes = chunks.bytes(found.place, found.size.into());
-            if !found.type_.is_kernel() {
-                if is_pipe {
-                    metadata.learn(bytes, chunks.position(found.place));
-                }
-                return Ok(Some((found, None)));
+                    goes_on
+                })
             }
-            let Some(queue) = &mut self.queue else { return Ok(Some((found, None))) };
-            let time = metadata.decoder().sampled_time(bytes);
-            match time {
-                None | Some(0 | u64::MAX) => return Ok(Some((found, time))),
-                Some(time) => {
-                    queue.push(time, found.place);
-                    chunks.hold(found.place.chunk);
-                    if chunks.used().saturating_mul(CHUNK).saturating_add(queue.memory()) > self.window {
-                        queue.halve();
-                        return Ok(None);
+            Some(_) => {
+                let decoder = metadata.decoder();
+                scanner.run(chunks, |place, record| {
+                    let time = decoder.sampled_time(record).filter(|time| !matches!(*time, 0 | Waiting::UNKNOWN));
+                    if let Some(time) = time {
+                        queue.push(time, place);
                     }
-                }
+                    time.is_some()
+                })
             }
+        };
+        let Some((chunk, count)) = run else { return false };
+        chunks.hold(chunk, count);
+        self.keep_bound(chunks);
+        true
+    }
+
+    /// Scans a record of any kind, or finds the end.
+    fn scan_one(&mut self, chunks: &mut Chunks, metadata: &mut Metadata) -> Result<(), ReadError> {
+        let Some(Found { place, size, type_ }) = self.source.next(chunks)? else {
+            self.has_ended = true;
+            if let Source::Bytes(scanner) = &mut self.source
+                && let Some((position, left)) = scanner.take_partial()
+            {
+                metadata.warn(Warning::Partial { position, left });
+            }
+            self.queue.end();
+            return Ok(());
+        };
+        chunks.hold(place.chunk, 1);
+        let bytes = chunks.bytes(place, size.into());
+        let mut waiting = Waiting { time: Waiting::UNKNOWN, place };
+        if !type_.is_kernel() {
+            if metadata.form() == Form::Pipe {
+                metadata.learn(bytes, chunks.position(place));
+            }
+            if type_ == RecordType::FINISHED_ROUND && self.window.is_some() {
+                self.queue.end_round();
+            }
+        } else if self.window.is_some()
+            && let Some(time) = metadata.decoder().sampled_time(bytes)
+        {
+            waiting.time = time;
+            if waiting.is_ordered() {
+                self.queue.push(time, place);
+                self.keep_bound(chunks);
+                return Ok(());
+            }
+        }
+        // It does not wait; only behind what is ready.
+        self.then = Some(Box::new(Then::Record(waiting)));
+        Ok(())
+    }
+
+    /// Lets records go when too many wait.
+    fn keep_bound(&mut self, chunks: &Chunks) {
+        if let Some(window) = self.window
+            && chunks.used().saturating_mul(CHUNK).saturating_add(self.queue.memory()) > window
+        {
+            self.queue.halve();
         }
     }
 

@@ -4,8 +4,8 @@ use crate::record::{DecodeError, Decoded, Header, RecordType};
 use crate::replay::chunks::{Chunks, Place};
 use crate::replay::error::ReadError;
 use crate::replay::metadata::Metadata;
-use crate::replay::order::{Order, OrderStats};
-use crate::replay::part::{Current, Part, Source};
+use crate::replay::order::{Order, OrderStats, Waiting};
+use crate::replay::part::{Part, Source};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fmt;
@@ -16,8 +16,8 @@ use std::io;
 pub struct Entry<'a> {
     header: Header,
     part: usize,
-    /// Known where records are put in order.
-    time: Option<u64>,
+    /// [`Waiting::UNKNOWN`] if it was not looked at.
+    time: u64,
     bytes: &'a [u8],
     place: Place,
     chunks: &'a Chunks,
@@ -26,10 +26,9 @@ pub struct Entry<'a> {
 
 impl<'a> Entry<'a> {
     #[inline]
-    fn new(current: Current, part: usize, chunks: &'a Chunks, metadata: &'a Metadata) -> Option<Self> {
-        let Current { place, size, time } = current;
-        let bytes = chunks.bytes(place, size.into());
-        let header = Header::from_bytes(bytes, metadata.order())?;
+    fn new(waiting: Waiting, part: usize, chunks: &'a Chunks, metadata: &'a Metadata) -> Option<Self> {
+        let Waiting { place, time } = waiting;
+        let (header, bytes) = chunks.record(place, metadata.order())?;
         Some(Self { header, part, time, bytes, place, chunks, metadata })
     }
 
@@ -65,7 +64,10 @@ impl<'a> Entry<'a> {
     /// Its time, by the clock of the recording, in nanoseconds.
     #[inline]
     pub fn time(&self) -> Option<u64> {
-        self.time.or_else(|| self.metadata.decoder().time(self.bytes))
+        match self.time {
+            Waiting::UNKNOWN => self.metadata.decoder().time(self.bytes),
+            time => Some(time),
+        }
     }
 
     /// What the recording says of itself, up to this record.
@@ -116,8 +118,8 @@ pub struct Records {
 /// A record that is lent together with others.
 #[derive(Clone, Copy)]
 struct Held {
-    current: Current,
-    part: usize,
+    waiting: Waiting,
+    part: u32,
 }
 
 /// Records of a recording that are lent at once, until something else is asked for: to be decoded by several threads, say.
@@ -160,8 +162,8 @@ impl<'a> Batch<'a> {
     /// One of them, by its number.
     #[inline]
     pub fn get(&self, number: usize) -> Option<Entry<'a>> {
-        let Held { current, part } = *self.held.get(number)?;
-        Entry::new(current, part, self.chunks, self.metadata)
+        let Held { waiting, part } = *self.held.get(number)?;
+        Entry::new(waiting, part as usize, self.chunks, self.metadata)
     }
 
     /// All of them, in their order.
@@ -212,14 +214,23 @@ impl Records {
     #[allow(clippy::should_implement_trait)]
     #[inline]
     pub fn next(&mut self) -> Option<Result<Entry<'_>, ReadError>> {
-        if !self.batch.is_empty() || self.behind_batch.is_some() {
-            self.give_batch_back();
-            if let Some(error) = self.behind_batch.take() {
-                return Some(Err(error));
-            }
+        // What nearly all calls come to.
+        if let [part] = &mut *self.parts
+            && let Some(waiting) = part.pop(&mut self.chunks)
+        {
+            return Entry::new(waiting, 0, &self.chunks, &self.metadata).map(Ok);
+        }
+        self.next_slowly()
+    }
+
+    #[cold]
+    fn next_slowly(&mut self) -> Option<Result<Entry<'_>, ReadError>> {
+        self.give_batch_back();
+        if let Some(error) = self.behind_batch.take() {
+            return Some(Err(error));
         }
         match self.advance()? {
-            Ok(()) => self.current().map(Ok),
+            Ok(_) => self.current().map(Ok),
             Err(error) => Some(Err(error)),
         }
     }
@@ -233,13 +244,18 @@ impl Records {
             return Some(Err(error));
         }
         while self.batch.len() < most {
+            if let [part] = &mut *self.parts {
+                let ready = part.take_ready(&mut self.chunks, most - self.batch.len());
+                if !ready.is_empty() {
+                    self.batch.extend(ready.iter().map(|waiting| Held { waiting: *waiting, part: 0 }));
+                    continue;
+                }
+            }
             match self.advance() {
                 None => break,
-                Some(Ok(())) => {
-                    let part = self.current;
-                    let Some(current) = self.parts.get(part).and_then(Part::current) else { break };
-                    self.chunks.hold(current.place.chunk);
-                    self.batch.push(Held { current, part });
+                Some(Ok(waiting)) => {
+                    self.chunks.hold(waiting.place.chunk, 1);
+                    self.batch.push(Held { waiting, part: self.current as u32 });
                 }
                 Some(Err(error)) if self.batch.is_empty() => return Some(Err(error)),
                 Some(Err(error)) => {
@@ -254,37 +270,36 @@ impl Records {
 
     fn give_batch_back(&mut self) {
         for held in self.batch.drain(..) {
-            self.chunks.release(held.current.place.chunk);
+            self.chunks.release(held.waiting.place.chunk);
         }
     }
 
-    #[inline]
-    fn advance(&mut self) -> Option<Result<(), ReadError>> {
+    fn advance(&mut self) -> Option<Result<Waiting, ReadError>> {
         if let [part] = &mut *self.parts {
-            return Some(part.advance(&mut self.chunks, &mut self.metadata)?.map(|_| ()));
+            return part.advance(&mut self.chunks, &mut self.metadata);
         }
         self.choose()
     }
 
     /// Goes to the next record of several parts.
-    fn choose(&mut self) -> Option<Result<(), ReadError>> {
+    fn choose(&mut self) -> Option<Result<Waiting, ReadError>> {
         while let Some(part) = self.behind.pop() {
             match self.parts.get_mut(part)?.advance(&mut self.chunks, &mut self.metadata) {
                 None => {}
-                Some(Ok(Some(time))) if self.order != Order::Recorded && !matches!(time, 0 | u64::MAX) => {
-                    self.heads.push(Reverse((time, part)))
+                Some(Ok(waiting)) if self.order != Order::Recorded && waiting.is_ordered() => {
+                    self.heads.push(Reverse((waiting.time, part)));
                 }
                 Some(result) => {
                     self.behind.push(part);
                     self.current = part;
-                    return Some(result.map(|_| ()));
+                    return Some(result);
                 }
             }
         }
         let Reverse((_, part)) = self.heads.pop()?;
         self.behind.push(part);
         self.current = part;
-        Some(Ok(()))
+        self.parts.get(part)?.current().map(Ok)
     }
 
     /// The record that [`next`](Self::next) gave last.

@@ -131,23 +131,34 @@ impl Scanner {
         self.partial.take()
     }
 
-    /// The next record. It stays where it is until something else is asked for; who holds its chunk has it for longer.
+    /// Goes over the kernel's records that lie in memory whole, one behind the other, as long as `each` takes them, and
+    /// gives in which chunk they lie and how many there were.
     #[inline]
-    pub(crate) fn next(&mut self, chunks: &mut Chunks) -> Result<Option<Found>, ReadError> {
-        if self.compressed.piece.is_none() && self.payload == 0 {
-            // What nearly all records are.
-            if let Parsed::Whole(found) = self.window.parse(chunks, self.order)
-                && found.type_.is_kernel()
-            {
-                self.window.at += usize::from(found.size);
-                return Ok(Some(found));
-            }
+    pub(crate) fn run(&mut self, chunks: &Chunks, mut each: impl FnMut(Place, &[u8]) -> bool) -> Option<(u32, u32)> {
+        let window = match (&self.compressed.piece, self.payload) {
+            (Some(_), _) => &mut self.compressed.window,
+            (None, 0) => &mut self.window,
+            (None, _) => return None,
+        };
+        let chunk = window.chunk?;
+        let filled = chunks.filled(chunk);
+        let (mut at, mut count) = (window.at, 0);
+        while let Some(rest) = filled.get(at..)
+            && let Some(Header { type_, size, .. }) = Header::from_bytes(rest, self.order)
+            && type_.is_kernel()
+            && usize::from(size) >= Header::SIZE
+            && let Some(record) = rest.get(..size.into())
+            && each(Place { chunk, start: at as u32 }, record)
+        {
+            at += record.len();
+            count += 1;
         }
-        self.next_of_any_kind(chunks)
+        window.at = at;
+        (count > 0).then_some((chunk, count))
     }
 
-    #[cold]
-    fn next_of_any_kind(&mut self, chunks: &mut Chunks) -> Result<Option<Found>, ReadError> {
+    /// The next record. It stays where it is until something else is asked for; who holds its chunk has it for longer.
+    pub(crate) fn next(&mut self, chunks: &mut Chunks) -> Result<Option<Found>, ReadError> {
         if self.has_ended {
             return Ok(None);
         }

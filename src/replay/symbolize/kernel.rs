@@ -181,11 +181,17 @@ impl Symbols {
     fn function(&self, address: u64, module: Option<&[u8]>) -> Option<(&[u8], u64)> {
         let before = self.functions.get(..self.functions.partition_point(|(start, _)| *start <= address))?;
         let (start, _) = *before.last()?;
-        // Of several names the one with fewer underscores in front, then the longer one.
-        let rank = |name: &&[u8]| (Reverse(name.iter().take_while(|byte| **byte == b'_').count()), name.len());
         let there = before.iter().rev().take_while(|(at, _)| *at == start);
-        let names = there.filter_map(|(_, at)| self.name_at(*at)).filter(|(_, of)| *of == module).map(|(name, _)| name);
-        names.max_by_key(rank).map(|name| (name, address - start))
+        let names = there.filter_map(|(_, at)| Some((*at, self.name_at(*at)?))).filter(|(_, (_, of))| *of == module);
+        let (_, (name, _)) = names.max_by_key(|(at, (name, _))| self.rank(*at, name))?;
+        Some((name, address - start))
+    }
+
+    /// Which of several names is taken, as in the symbol tables of programs.
+    fn rank(&self, at: u32, name: &[u8]) -> (bool, bool, Reverse<usize>, usize) {
+        let kind = (at as usize).checked_sub(2).and_then(|at| self.text.get(at)).copied().unwrap_or_default();
+        let underscores = name.iter().take_while(|byte| **byte == b'_').count();
+        (!kind.eq_ignore_ascii_case(&b'w'), kind.is_ascii_uppercase(), Reverse(underscores), name.len())
     }
 
     fn address_of(&mut self, name: &[u8]) -> Option<u64> {
@@ -221,6 +227,7 @@ mod tests {
 ffffffff81000000 T _stext
 ffffffff81000100 t __do_work
 ffffffff81000100 T do_work
+ffffffff81000100 W do_weak_work
 ffffffff81000200 D data
 ffffffff81000300 t trampoline\t[__builtin__ftrace]
 ffffffffc0201000 t init\t[virtio_net]

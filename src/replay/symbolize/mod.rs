@@ -22,7 +22,7 @@
 //!
 //! # What is not there
 //!
-//! Stubs of the procedure linkage table have no names. Of DWARF, files of split units (`.dwo`, `.dwp`) are not read, and
+//! Stubs of the procedure linkage table have names on x86 and arm64 only. Of DWARF, files of split units (`.dwo`, `.dwp`) are not read, and
 //! neither are compressed kernel modules, nor symbols in `.gnu_debugdata`. JIT compilers' maps (`/tmp/perf-PID.map`) are not
 //! read: whoever may write there could say anything.
 //!
@@ -43,11 +43,13 @@
 //! }
 //! ```
 
+mod demangle;
 mod dwarf;
 mod elf;
 mod kernel;
 mod module;
 mod options;
+mod stubs;
 mod table;
 
 pub use elf::ElfError;
@@ -68,7 +70,7 @@ use thiserror::Error;
 /// A function.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Symbol {
-    /// Its name, demangled.
+    /// Its name, demangled, of at most 16 KiB.
     pub name: Arc<str>,
     /// Whether it was inlined into the next one.
     pub is_inlined: bool,

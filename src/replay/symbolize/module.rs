@@ -1,7 +1,9 @@
 //! A mapped file: found, checked, and read.
 
+use super::demangle::demangled;
 use super::dwarf::{self, Bytes, DwarfError};
 use super::elf::{Elf, ElfError, Section, Segment, Source, text_at};
+use super::stubs;
 use super::table::SymbolTable;
 use super::{Options, Symbol, SymbolizeError};
 use crate::record::BuildId;
@@ -100,6 +102,10 @@ impl Module {
         if tables.is_empty() {
             table(&path, &elf, Section::DYNSYM, &mut tables);
         }
+        match stubs::load(&elf, &mut budget) {
+            Ok(table) => tables.extend(table),
+            Err(source) => warnings.push(SymbolizeError::File { path: path.clone(), source }),
+        }
 
         let mut dwarf = None;
         for (path, elf) in std::iter::once((&path, &elf)).chain(debug.as_ref().map(|(path, elf)| (path, elf))) {
@@ -129,7 +135,7 @@ impl Module {
         });
         // The table knows functions by what they really are, as `f.cold`; DWARF knows what was inlined into them.
         let in_table = self.tables.iter().find_map(|table| table.get(address)).map(|(name, start)| Symbol {
-            name: demangled(name),
+            name: demangled(without_version(&String::from_utf8_lossy(name))),
             offset: Some(address - start),
             ..Symbol::default()
         });
@@ -149,7 +155,7 @@ impl Module {
         let mut last: Option<Symbol> = None;
         while let Some(frame) = frames.next()? {
             let name = match &frame.function {
-                Some(function) => function.demangle()?.into(),
+                Some(function) => demangled(&function.raw_name()?),
                 None => Arc::from(""),
             };
             let location = frame.location.as_ref();
@@ -170,9 +176,12 @@ impl Module {
     }
 }
 
-/// Of Rust and C++, the name that was mangled.
-fn demangled(name: &[u8]) -> Arc<str> {
-    addr2line::demangle_auto(String::from_utf8_lossy(name), None).into()
+/// `f` of `f@@VERSION`, which the symbols of libraries have that offer several.
+fn without_version(name: &str) -> &str {
+    match name.split_once('@') {
+        Some((_, "plt")) | Some(("", _)) | None => name,
+        Some((function, _)) => function,
+    }
 }
 
 /// Where a mapping's file is. The kernel writes whole paths, and none that leads upwards.

@@ -11,11 +11,12 @@ pub(super) struct SymbolTable {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Function {
-    start: u64,
+pub(super) struct Function {
+    pub(super) start: u64,
     /// Behind its last byte.
-    end: u64,
-    name: u32,
+    pub(super) end: u64,
+    /// Where its name begins.
+    pub(super) name: u32,
 }
 
 impl SymbolTable {
@@ -29,61 +30,14 @@ impl SymbolTable {
         let names = elf.sections.get(section.link as usize).ok_or(damaged)?;
         let symbols = elf.read(section, budget)?;
         let names = elf.read(names, budget)?;
-        let table = Self::new(elf, &symbols, names);
-        *budget = budget.saturating_sub(table.size());
-        Ok(Some(table).filter(|table| !table.functions.is_empty()))
+        Ok(Self::new(functions(elf, &symbols, &names), names, budget))
     }
 
-    fn new(elf: &Elf, symbols: &[u8], names: Vec<u8>) -> Self {
-        const ARM: u16 = 40;
-        // The last bit says that the function is in Thumb code.
-        let mask = if elf.machine == ARM { !1 } else { !0 };
-        let mut code: Vec<_> = elf.sections.iter().filter(|section| section.is_code()).collect();
-        code.sort_unstable_by_key(|section| section.address);
-
-        let mut found = Vec::new();
-        for symbol in symbols.chunks_exact(if elf.format.is_64 { 24 } else { 16 }) {
-            if let Some(symbol) = Symbol::read(elf, symbol)
-                && let Some(name) = text_at(&names, symbol.name)
-                && symbol.is_function(elf, name)
-            {
-                found.push(Symbol { start: symbol.start & mask, ..symbol });
-            }
-        }
-        // Of several with one address the best comes first, and stays.
-        found.sort_unstable_by_key(|symbol| {
-            let name = text_at(&names, symbol.name).unwrap_or_default();
-            (symbol.start, Reverse(symbol.rank(name)))
-        });
-        found.dedup_by_key(|symbol| symbol.start);
-
-        let mut functions: Vec<_> = found
-            .iter()
-            .map(|symbol| Function {
-                start: symbol.start,
-                end: symbol.start.saturating_add(symbol.size),
-                name: symbol.name,
-            })
-            .collect();
-        // One without a size goes on to the next, or to the end of its section.
-        let mut next = u64::MAX;
-        for function in functions.iter_mut().rev() {
-            if function.end == function.start {
-                let after = code.partition_point(|section| section.address <= function.start);
-                let section = after.checked_sub(1).and_then(|at| code.get(at));
-                let end = section.map_or(0, |section| section.address.saturating_add(section.size));
-                function.end = end.min(next).max(function.start);
-            }
-            next = function.start;
-        }
-        functions.retain(|function| function.end > function.start);
-        functions.shrink_to_fit();
-        Self { functions, names }
-    }
-
-    /// Bytes in memory.
-    pub(super) fn size(&self) -> u64 {
-        (self.functions.len() * size_of::<Function>() + self.names.len()) as u64
+    /// A table of functions that are in the order of their addresses, if there are any.
+    pub(super) fn new(functions: Vec<Function>, names: Vec<u8>, budget: &mut u64) -> Option<Self> {
+        // The names were read, and so counted.
+        *budget = budget.saturating_sub((functions.len() * size_of::<Function>()) as u64);
+        Some(Self { functions, names }).filter(|table| !table.functions.is_empty())
     }
 
     /// The name of the function with an address, and where it begins.
@@ -93,6 +47,54 @@ impl SymbolTable {
         let function = candidates.into_iter().find(|function| address < function.end)?;
         Some((text_at(&self.names, function.name)?, function.start))
     }
+}
+
+/// The functions among symbols.
+fn functions(elf: &Elf, symbols: &[u8], names: &[u8]) -> Vec<Function> {
+    const ARM: u16 = 40;
+    // The last bit says that the function is in Thumb code.
+    let mask = if elf.machine == ARM { !1 } else { !0 };
+    let mut code: Vec<_> = elf.sections.iter().filter(|section| section.is_code()).collect();
+    code.sort_unstable_by_key(|section| section.address);
+
+    let mut found = Vec::new();
+    for symbol in symbols.chunks_exact(if elf.format.is_64 { 24 } else { 16 }) {
+        if let Some(symbol) = Symbol::read(elf, symbol)
+            && let Some(name) = text_at(names, symbol.name)
+            && symbol.is_function(elf, name)
+        {
+            found.push(Symbol { start: symbol.start & mask, ..symbol });
+        }
+    }
+    // Of several with one address the best comes first, and stays.
+    found.sort_unstable_by_key(|symbol| {
+        let name = text_at(names, symbol.name).unwrap_or_default();
+        (symbol.start, Reverse(symbol.rank(name)))
+    });
+    found.dedup_by_key(|symbol| symbol.start);
+
+    let mut functions: Vec<_> = found
+        .iter()
+        .map(|symbol| Function {
+            start: symbol.start,
+            end: symbol.start.saturating_add(symbol.size),
+            name: symbol.name,
+        })
+        .collect();
+    // One without a size goes on to the next, or to the end of its section.
+    let mut next = u64::MAX;
+    for function in functions.iter_mut().rev() {
+        if function.end == function.start {
+            let after = code.partition_point(|section| section.address <= function.start);
+            let section = after.checked_sub(1).and_then(|at| code.get(at));
+            let end = section.map_or(0, |section| section.address.saturating_add(section.size));
+            function.end = end.min(next).max(function.start);
+        }
+        next = function.start;
+    }
+    functions.retain(|function| function.end > function.start);
+    functions.shrink_to_fit();
+    functions
 }
 
 #[derive(Clone, Copy, Debug)]
