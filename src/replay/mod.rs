@@ -38,6 +38,5 @@ pub use order::{Order, OrderStats};
 pub use producer::{Replay, ReplayError, ReplayStats, Shape, Step, original};
 pub use recording::Recording;
 pub use records::{Batch, Entry, Records};
-pub use records::{Entry, Records};
 pub use ring_image::RingImage;
 pub use system::System;
