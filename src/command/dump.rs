@@ -1,7 +1,7 @@
 //! `perfring dump`.
 
 use super::output::{Complaints, Failure, Outcome, Progress, open, stdout};
-use perfring::record::RecordType;
+use perfring::record::{Header, RecordType};
 use perfring::replay::{Entry, Order, Records};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -15,6 +15,9 @@ use std::path::PathBuf;
 pub(super) struct Arguments {
     /// A perf.data file, directory or stream (`-`: the standard input), or a ring image.
     file: PathBuf,
+    /// Print an object of JSON a line: type, misc, size, and the fields under their uapi names.
+    #[arg(long, conflicts_with = "stats")]
+    json: bool,
     /// Print how many records there are of each type, and in total.
     #[arg(long)]
     stats: bool,
@@ -52,7 +55,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         Arguments { stacks, .. } if stacks.is_asked_for() => {
             super::stacks::write(stacks, &arguments.file, records, &mut complaints, &mut progress)
         }
-        Arguments { .. } => lines(records, &mut complaints, &mut progress),
+        Arguments { json, .. } => lines(records, *json, &mut complaints, &mut progress),
     };
     drop(progress);
     result.map(|()| complaints.outcome(&arguments.file))
@@ -93,12 +96,17 @@ fn stats(mut records: Records, complaints: &mut Complaints, progress: &mut Progr
     Ok(out.flush()?)
 }
 
-fn lines(mut records: Records, complaints: &mut Complaints, progress: &mut Progress) -> Result<(), Failure> {
+fn lines(
+    mut records: Records,
+    json: bool,
+    complaints: &mut Complaints,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
     let mut out = stdout();
     while let Some(entry) = records.next() {
         match entry {
             Ok(entry) => {
-                line(&mut out, &entry, complaints)?;
+                line(&mut out, &entry, json, complaints)?;
                 progress.at(|| entry.position());
             }
             Err(error) => complaints.defect(&error),
@@ -113,15 +121,33 @@ fn lines(mut records: Records, complaints: &mut Complaints, progress: &mut Progr
     Ok(())
 }
 
-fn line(out: &mut impl Write, entry: &Entry<'_>, complaints: &mut Complaints) -> Result<(), Failure> {
+fn line(out: &mut impl Write, entry: &Entry<'_>, json: bool, complaints: &mut Complaints) -> Result<(), Failure> {
     match entry.decode() {
+        Ok(decoded) if json => json_line(out, &decoded)?,
         Ok(decoded) => writeln!(out, "{decoded}")?,
         Err(error) => {
-            complaints.damaged(entry.position(), error);
             let header = entry.header();
-            let (type_, misc) = (header.type_, header.misc.bits());
-            writeln!(out, "{type_:<16} misc {misc:#06x} damaged: {error}")?;
+            if json {
+                json_line(out, &Damaged { header, error: error.to_string() })?;
+            } else {
+                let (type_, misc) = (header.type_, header.misc.bits());
+                writeln!(out, "{type_:<16} misc {misc:#06x} damaged: {error}")?;
+            }
+            complaints.damaged(entry.position(), error);
         }
     }
     Ok(())
+}
+
+/// What is known of a record that is damaged.
+#[derive(serde::Serialize)]
+struct Damaged {
+    #[serde(flatten)]
+    header: Header,
+    error: String,
+}
+
+fn json_line(out: &mut impl Write, value: &impl serde::Serialize) -> std::io::Result<()> {
+    serde_json::to_writer(&mut *out, value)?;
+    out.write_all(b"\n")
 }

@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 pub(super) struct Arguments {
     /// Print the stacks of samples instead of records, one a line: the thread and the functions from the outermost, and how
     /// often it was seen. Symbols are looked up in the files that were mapped, if these are still the recorded ones.
-    #[arg(long, conflicts_with_all = ["stats", "header", "unordered"])]
+    #[arg(long, conflicts_with_all = ["json", "stats", "header", "unordered"])]
     folded: bool,
     /// Draw the stacks of samples as a flame graph.
-    #[arg(long, value_name = "SVG", conflicts_with_all = ["stats", "header", "unordered"])]
+    #[arg(long, value_name = "SVG", conflicts_with_all = ["json", "stats", "header", "unordered"])]
     flamegraph: Option<PathBuf>,
     /// Let each sample count for the events that it stands for, instead of one.
     #[arg(long)]

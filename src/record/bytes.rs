@@ -530,6 +530,30 @@ macro_rules! wire {
                 }
             }
 
+            #[cfg(feature = "serde")]
+            impl $(<$life>)? $crate::record::serialize::Fields for $name $(<$life>)? {
+                #[allow(unused_variables, reason = "structs without fields have nothing to write")]
+                fn fields<M: ::serde::ser::SerializeMap>(
+                    &self,
+                    to: &mut $crate::record::serialize::Object<'_, M>,
+                ) -> Result<(), M::Error> {
+                    $($crate::record::serialize::Value::put(
+                        &self.$field,
+                        const { $crate::record::bytes::field_name(stringify!($field)) },
+                        to,
+                    )?;)*
+                    Ok(())
+                }
+            }
+
+            /// An object of the fields, under their uapi names.
+            #[cfg(feature = "serde")]
+            impl $(<$life>)? ::serde::Serialize for $name $(<$life>)? {
+                fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                    $crate::record::serialize::object(self, serializer)
+                }
+            }
+
             impl<'wire $(, $life)?> $crate::record::bytes::Field<'wire> for $name $(<$life>)?
             $(where 'wire: $life)?
             {

@@ -2,9 +2,10 @@
 
 use crate::record::bytes::{Cursor, Field, int_at};
 use crate::record::{
-    Attr, Aux, AuxOutputHwId, BpfEvent, ByteOrder, CallchainDeferred, Cgroup, Comm, DecodeError, Defect, DefectKind,
-    Header, ItraceStart, Ksymbol, LayoutError, Lost, LostSamples, Misc, Mmap, Mmap2, Namespaces, Read, ReadFormat,
-    RecordType, Sample, SampleLayout, SampleType, Switch, SwitchCpuWide, Task, TextPoke, Throttle, Tid, User, user,
+    Arch, Attr, Aux, AuxOutputHwId, BpfEvent, ByteOrder, CallchainDeferred, Cgroup, Comm, DecodeError, Defect,
+    DefectKind, Header, ItraceStart, Ksymbol, LayoutError, Lost, LostSamples, Misc, Mmap, Mmap2, Namespaces, Read,
+    ReadFormat, RecordType, Sample, SampleLayout, SampleType, Switch, SwitchCpuWide, Task, TextPoke, Throttle, Tid,
+    User, user,
 };
 use std::collections::BTreeMap;
 use thiserror::Error;
@@ -150,6 +151,11 @@ impl<'a> Decoded<'a> {
         self.decoder.event_of(self.header, self.record)
     }
 
+    /// The architecture of the machine that wrote the record, if the decoder [knows](Decoder::arch) it.
+    pub fn arch(&self) -> Option<Arch> {
+        self.decoder.arch
+    }
+
     /// Bytes between the last field that is known and the trailer: fields of a newer kernel, or of a newer `perf`. Empty
     /// otherwise.
     pub fn rest(&self) -> &'a [u8] {
@@ -184,6 +190,7 @@ impl<'a> Decoded<'a> {
 #[derive(Clone, Debug)]
 pub struct Decoder {
     order: ByteOrder,
+    arch: Option<Arch>,
     layouts: Vec<SampleLayout>,
     /// The event of each id.
     ids: BTreeMap<u64, u32>,
@@ -230,13 +237,14 @@ impl Decoder {
     /// [`LayoutError`]
     pub fn new(attr: &Attr) -> Result<Self, LayoutError> {
         let layout = SampleLayout::new(attr, ByteOrder::NATIVE)?;
-        Ok(Self { layouts: vec![layout], ..Self::empty(ByteOrder::NATIVE) })
+        Ok(Self { arch: Arch::NATIVE, layouts: vec![layout], ..Self::empty(ByteOrder::NATIVE) })
     }
 
     /// Knows no event yet: [`push`](Self::push) adds them.
     pub fn empty(order: ByteOrder) -> Self {
         Self {
             order,
+            arch: None,
             layouts: Vec::new(),
             ids: BTreeMap::new(),
             is_uniform: true,
@@ -296,6 +304,16 @@ impl Decoder {
     /// The byte order of the records.
     pub fn order(&self) -> ByteOrder {
         self.order
+    }
+
+    /// The architecture of the machine that wrote the records, if it is known: this machine's for [`Decoder::new`].
+    pub fn arch(&self) -> Option<Arch> {
+        self.arch
+    }
+
+    /// Says on which architecture the records were written. Nothing that is decoded depends on it: it names registers.
+    pub fn set_arch(&mut self, arch: Option<Arch>) {
+        self.arch = arch;
     }
 
     /// The layout of an event's records, by the event's number.

@@ -74,6 +74,8 @@ mod read;
 mod regs;
 mod regs_names;
 mod sample;
+#[cfg(feature = "serde")]
+pub(crate) mod serialize;
 mod transaction;
 pub mod user;
 

@@ -1,6 +1,6 @@
 //! What a recording says of itself.
 
-use crate::record::{Attr, AttrError, ByteOrder, Decoder, DecoderError, RecordType, User, user};
+use crate::record::{Arch, Attr, AttrError, ByteOrder, Decoder, DecoderError, RecordType, User, user};
 use crate::replay::error::{OpenError, Warning};
 use crate::replay::input::{ReadAt, read_full_at};
 use crate::replay::perf_data::{Feature, FeatureId, FileHeader, Section};
@@ -111,6 +111,7 @@ impl Metadata {
         metadata.read_events(&header, &*source, len)?;
         metadata.read_feature_table(&header, &*source, len)?;
         metadata.read_names()?;
+        metadata.read_arch()?;
         Ok(metadata)
     }
 
@@ -131,6 +132,24 @@ impl Metadata {
             Err(error) => self.warn(Warning::DamagedFeature { error }),
         }
         Ok(())
+    }
+
+    /// Tells the decoder whose registers samples hold.
+    fn read_arch(&mut self) -> Result<(), OpenError> {
+        let what = || "read the architecture".to_owned();
+        let section = self.feature_bytes(FeatureId::ARCH).map_err(|source| OpenError::Io { what: what(), source })?;
+        if let Some(section) = section {
+            self.learn_arch(&section);
+        }
+        Ok(())
+    }
+
+    fn learn_arch(&mut self, section: &[u8]) {
+        match Feature::decode(FeatureId::ARCH, section, self.order) {
+            Ok(Feature::Arch(arch)) => self.decoder.set_arch(arch.to_str().and_then(Arch::from_machine)),
+            Ok(_) => {}
+            Err(error) => self.warn(Warning::DamagedFeature { error }),
+        }
     }
 
     fn read_events(&mut self, header: &FileHeader, source: &dyn ReadAt, len: u64) -> Result<(), OpenError> {
@@ -274,6 +293,9 @@ impl Metadata {
             User::HeaderFeature(feature) => {
                 let Ok(id) = u8::try_from(feature.feat_id) else { return };
                 let data = feature.data.to_vec();
+                if FeatureId(id) == FeatureId::ARCH {
+                    self.learn_arch(&data);
+                }
                 if !self.keep(FeatureId(id), data) {
                     self.warn(not_kept(RecordType::HEADER_FEATURE));
                 }
