@@ -4,7 +4,10 @@
 mod perf_oracle;
 
 use perf_oracle::{Expected, ExpectedRecord, fixture, fixture_names};
-use perfring::replay::{Metadata, Order, Recording, Records, Replay, ReplayError, RingImage, Shape, Step, original};
+use perfring::replay::perf_data::{WriteError, WriteOptions, Writer};
+use perfring::replay::{
+    Copied, CopyError, Metadata, Order, Recording, Records, Replay, ReplayError, RingImage, Shape, Step, copy, original,
+};
 use std::collections::BTreeMap;
 
 fn records(name: &str, order: Order) -> Records {
@@ -186,5 +189,79 @@ fn a_ring_image_holds_what_the_recording_does() {
             }
             assert_eq!(seen, kernel_records(&name), "{name}");
         }
+    }
+}
+
+/// Copies a recording into a file.
+fn copied(records: Records, options: WriteOptions, path: &std::path::Path) -> Result<Copied, CopyError> {
+    let writer = Writer::file(std::fs::File::create(path).expect("a file"), options).expect("a writer");
+    copy(records, writer, |defect| panic!("{defect}"))
+}
+
+#[test]
+fn a_copy_holds_what_the_recording_does() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("perf.data");
+    let mut refused = Vec::new();
+    for name in fixture_names() {
+        for options in [WriteOptions::default(), WriteOptions::default().zstd(3)] {
+            match copied(records(&name, Order::default()), options, &path) {
+                Ok(copied) => assert_eq!(copied.errors, 0, "{name}"),
+                // perf would not tell whose records they are.
+                Err(CopyError::Write(WriteError::NoCommonId { .. } | WriteError::ReadWithoutId { .. })) => {
+                    refused.push(name.clone());
+                    continue;
+                }
+                Err(error) => panic!("{name}: {error}"),
+            }
+            let recording = Recording::open(&path).expect("a recording");
+            assert_eq!(recording.metadata().warnings(), [], "{name}");
+            let names = |metadata: &Metadata| -> Vec<_> {
+                metadata
+                    .events()
+                    .iter()
+                    .map(|event| (event.ids.clone(), event.attr.config, event.name.clone()))
+                    .collect()
+            };
+            let mut original = records(&name, Order::default());
+            while let Some(entry) = original.next() {
+                entry.expect("a sound recording");
+            }
+            if original.metadata().events().iter().all(|event| event.name.is_some()) {
+                assert_eq!(names(recording.metadata()), names(original.metadata()), "{name}");
+            }
+            let mut seen = Vec::new();
+            // Sorted again, what was late would be so no more.
+            recording.records(Order::Recorded).for_each(|entry| {
+                let entry = entry.expect("a sound recording");
+                if entry.type_().is_kernel() {
+                    seen.push(entry.bytes().to_vec());
+                }
+            });
+            assert_eq!(seen.len(), kernel_records(&name).len(), "{name}");
+            assert!(seen == kernel_records(&name), "{name}");
+        }
+    }
+    refused.dedup();
+    assert_eq!(refused, ["stat_pipe"]);
+}
+
+#[test]
+fn a_ring_image_becomes_perf_data_and_a_ring_image_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let [image, data, again] = ["image", "perf.data", "again"].map(|name| dir.path().join(name));
+    let to_image = |records: Records, path: &std::path::Path| {
+        let file = std::fs::File::create(path).expect("a file");
+        let mut image = RingImage::start(records, Shape::auto(), file).expect("an image");
+        assert!(image.copy().expect("it fits").is_none());
+        image.finish().expect("an image");
+    };
+    for name in ["rounds", "tracepoints_mixed", "callgraph_dwarf_8k", "lost", "identifier"] {
+        to_image(records(name, Order::default()), &image);
+        let recording = Recording::open(&image).expect("an image");
+        copied(recording.records(Order::Recorded), WriteOptions::default(), &data).expect("a copy");
+        to_image(Recording::open(&data).expect("a recording").records(Order::Recorded), &again);
+        let [one, other] = [&image, &again].map(|path| std::fs::read(path).expect("an image"));
+        assert!(one == other, "{name}");
     }
 }

@@ -37,6 +37,12 @@ pub(super) struct Arguments {
     /// Write an image of a ring that holds all records, instead of replaying.
     #[arg(long, value_name = "RING", conflicts_with_all = ["speed", "quiet"])]
     image: Option<PathBuf>,
+    /// Write a perf.data file that holds all records, instead of replaying: of a ring image, say, or of a stream.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["speed", "quiet", "image", "free", "granule"])]
+    data: Option<PathBuf>,
+    /// Compress that file with zstd, at this level from 1 to 22.
+    #[arg(short = 'z', value_name = "LEVEL", requires = "data", num_args = 0..=1, require_equals = true, default_missing_value = "1", value_parser = clap::value_parser!(u8).range(1..=22))]
+    level: Option<u8>,
 }
 
 /// How many pages.
@@ -81,7 +87,11 @@ impl Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let order = if arguments.unordered { Order::Recorded } else { Order::default() };
-    let records = open(&arguments.file)?.records(order);
+    let recording = open(&arguments.file)?;
+    if let Some(data) = &arguments.data {
+        return super::image::write_data(recording, order, arguments.level, &arguments.file, data);
+    }
+    let records = recording.records(order);
     if let Some(image) = &arguments.image {
         return super::image::write(records, arguments.shape(), &arguments.file, image);
     }

@@ -9,6 +9,7 @@
 
 mod address_space;
 mod chunks;
+mod copy;
 mod error;
 mod frames;
 #[cfg(feature = "zstd")]
@@ -30,6 +31,7 @@ pub mod synthesize;
 mod system;
 
 pub use address_space::{AddressSpaces, Location, Mapping, MappingKind};
+pub use copy::{Copied, CopyError, copy};
 pub use error::{OpenError, ReadError, Warning};
 pub use frames::{Frame, Frames};
 pub use input::ReadAt;

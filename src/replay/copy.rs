@@ -1,0 +1,159 @@
+//! One recording out of another.
+
+use crate::record::RecordType;
+use crate::replay::error::ReadError;
+use crate::replay::perf_data::{FeatureId, WriteError, Writer, Written};
+use crate::replay::producer::goes_through;
+use crate::replay::records::Records;
+use crate::replay::{Form, Metadata};
+use std::io;
+use thiserror::Error;
+
+/// Why a recording cannot be copied.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CopyError {
+    /// What is written cannot be.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// A feature, or what follows a record, cannot be read.
+    #[error("at {position}: {source}")]
+    Read {
+        /// Where.
+        position: u64,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What was copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Copied {
+    /// The kernel's records.
+    pub records: u64,
+    /// Records of perf.
+    pub user: u64,
+    /// Defects in the recording that was read.
+    pub errors: u64,
+    /// What was written.
+    pub written: Written,
+}
+
+/// Records of the new recording after which a round ends.
+const ROUND: u64 = 1 << 14;
+
+/// Copies a recording: its events, its features, and its records in the order in which `records` gives them, into one that
+/// perf opens. So a ring image becomes `perf.data`, a pipe a file, an unfinished recording a finished one.
+///
+/// What says where things are in the old one is not copied: the records of its own header, rounds, compressed records (what
+/// is in them is), the index of `AUXTRACE`. `defect` is told what is wrong with the old one, behind which it goes on.
+///
+/// ```no_run
+/// use perfring::replay::perf_data::{WriteOptions, Writer};
+/// use perfring::replay::{Order, Recording, copy};
+///
+/// let recording = Recording::open("recorder.ring")?;
+/// let options = WriteOptions::default().order(recording.metadata().order());
+/// let writer = Writer::file(std::fs::File::create("perf.data")?, options)?;
+/// let copied = copy(recording.records(Order::default()), writer, |defect| eprintln!("{defect}"))?;
+/// println!("{} records", copied.records);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+///
+/// [`CopyError`]; what was written by then is a recording that is not finished.
+pub fn copy(
+    mut records: Records,
+    mut writer: Writer<'_>,
+    mut defect: impl FnMut(&ReadError),
+) -> Result<Copied, CopyError> {
+    let mut copied = Copied::default();
+    let mut has_events = false;
+    let mut payload = vec![0; 64 << 10];
+    let mut bytes = Vec::new();
+    loop {
+        let entry = match records.next() {
+            None => break,
+            Some(Ok(entry)) => entry,
+            Some(Err(error)) => {
+                copied.errors += 1;
+                defect(&error);
+                continue;
+            }
+        };
+        let (type_, position) = (entry.type_(), entry.position());
+        let failed = |source| CopyError::Read { position, source };
+        match type_ {
+            RecordType::HEADER_TRACING_DATA => {
+                bytes.clear();
+                while records.payload() > 0 && bytes.len() < Metadata::MAX_FEATURE {
+                    let read = records.read_payload(&mut payload).map_err(failed)?;
+                    bytes.extend_from_slice(payload.get(..read).unwrap_or_default());
+                }
+                writer.feature(FeatureId::TRACING_DATA, &bytes)?;
+                continue;
+            }
+            RecordType::HEADER_ATTR
+            | RecordType::HEADER_EVENT_TYPE
+            | RecordType::HEADER_FEATURE
+            | RecordType::EVENT_UPDATE
+            | RecordType::FINISHED_ROUND
+            | RecordType::COMPRESSED
+            | RecordType::COMPRESSED2 => continue,
+            _ => {}
+        }
+        bytes.clear();
+        bytes.extend_from_slice(entry.bytes());
+        let is_kernel = goes_through(&entry);
+        // A stream has told of its events by its first record of the kernel's.
+        if !has_events && (is_kernel || records.metadata().form() != Form::Pipe) {
+            has_events = true;
+            describe(records.metadata(), &mut writer)?;
+        }
+        if !has_events {
+            // Such as the build ids of a stream, which come before its first record.
+            continue;
+        }
+        writer.record(&bytes)?;
+        while records.payload() > 0 {
+            let read = records.read_payload(&mut payload).map_err(failed)?;
+            writer.payload(payload.get(..read).unwrap_or_default())?;
+        }
+        match is_kernel {
+            true => copied.records += 1,
+            false => copied.user += 1,
+        }
+        if copied.records % ROUND == ROUND - 1 {
+            writer.round()?;
+        }
+    }
+    if !has_events {
+        describe(records.metadata(), &mut writer)?;
+    }
+    writer.round()?;
+    copied.written = writer.finish()?;
+    Ok(copied)
+}
+
+/// Says of the new recording what is known of the old one.
+fn describe(metadata: &Metadata, writer: &mut Writer<'_>) -> Result<(), CopyError> {
+    for (number, event) in metadata.events().iter().enumerate() {
+        let name = event.name.clone().unwrap_or_else(|| format!("event {number}"));
+        writer.event(&event.attr, &event.ids, &name)?;
+    }
+    for feature in metadata.features() {
+        // The writer's own, and those that speak of places in the old recording.
+        if [FeatureId::EVENT_DESC, FeatureId::COMPRESSED, FeatureId::AUXTRACE, FeatureId::DIR_FORMAT].contains(&feature)
+        {
+            continue;
+        }
+        let section = metadata.feature_bytes(feature).map_err(|source| CopyError::Read { position: 0, source })?;
+        if let Some(section) = section {
+            writer.feature(feature, &section)?;
+        }
+    }
+    Ok(())
+}
