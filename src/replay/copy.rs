@@ -1,8 +1,9 @@
 //! One recording out of another.
 
-use crate::record::RecordType;
+use crate::record::{RecordType, Text, Words};
 use crate::replay::error::ReadError;
-use crate::replay::perf_data::{FeatureId, WriteError, Writer, Written};
+use crate::replay::perf_data::features::EventDesc;
+use crate::replay::perf_data::{Feature, FeatureId, WriteError, Writer, Written};
 use crate::replay::producer::goes_through;
 use crate::replay::records::Records;
 use crate::replay::{Form, Metadata};
@@ -133,6 +134,7 @@ pub fn copy(
     if !has_events {
         describe(records.metadata(), &mut writer)?;
     }
+    name_events(records.metadata(), &mut writer)?;
     writer.round()?;
     copied.written = writer.finish()?;
     Ok(copied)
@@ -156,4 +158,18 @@ fn describe(metadata: &Metadata, writer: &mut Writer<'_>) -> Result<(), CopyErro
         }
     }
     Ok(())
+}
+
+/// A stream may tell the names of events behind its first records.
+fn name_events(metadata: &Metadata, writer: &mut Writer<'_>) -> Result<(), CopyError> {
+    let events = metadata.events();
+    if metadata.form() != Form::Pipe || events.iter().any(|event| event.name.is_none()) {
+        return Ok(());
+    }
+    let descriptions = events.iter().map(|event| EventDesc {
+        attr: event.attr,
+        name: Text::from(event.name.as_deref().unwrap_or_default().as_bytes()),
+        ids: Words::from(&event.ids[..]),
+    });
+    Ok(writer.describe(&Feature::EventDesc(descriptions.collect()))?)
 }
