@@ -2,9 +2,10 @@
 
 use crate::record::bytes::{Cursor, Field, int_at};
 use crate::record::{
-    Arch, Attr, Aux, AuxOutputHwId, BpfEvent, ByteOrder, CallchainDeferred, Cgroup, Comm, DecodeError, Defect, DefectKind,
-    Header, ItraceStart, Ksymbol, LayoutError, Lost, LostSamples, Misc, Mmap, Mmap2, Namespaces, Read, ReadFormat,
-    RecordType, Sample, SampleLayout, SampleType, Switch, SwitchCpuWide, Task, TextPoke, Throttle, Tid, User, user,
+    Arch, Attr, Aux, AuxOutputHwId, BpfEvent, ByteOrder, CallchainDeferred, Cgroup, Comm, DecodeError, Defect,
+    DefectKind, Header, ItraceStart, Ksymbol, LayoutError, Lost, LostSamples, Misc, Mmap, Mmap2, Namespaces, Read,
+    ReadFormat, RecordType, Sample, SampleLayout, SampleType, Switch, SwitchCpuWide, Task, TextPoke, Throttle, Tid,
+    User, user,
 };
 use std::collections::BTreeMap;
 use thiserror::Error;
