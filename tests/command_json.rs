@@ -135,7 +135,7 @@ impl Compared {
                 running.iter().for_each(|time| self.has(object, "time_running", *time));
             }
             Fields::SwitchCpuWide { pid, tid, .. } => {
-                self.has(object, *pid as u32);
+                self.has(object, "next_prev_pid", *pid as u32);
                 self.has(object, "next_prev_tid", *tid as u32);
             }
             Fields::Cgroup { id, path } => {

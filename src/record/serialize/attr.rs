@@ -2,7 +2,7 @@
 
 use super::{FlagNames, Object, objects};
 use crate::record::{Attr, AttrFlags};
-use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::fmt::{self, Write};
 
 /// The flags by the names of the uapi, which are in lower case, and other bits as one number. `precise_ip` is none of them.
@@ -24,17 +24,8 @@ impl Serialize for Lower {
 
 impl Serialize for Flags {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut seq = serializer.serialize_seq(None)?;
         let flags = AttrFlags::from_bits_retain(self.0.bits() & !AttrFlags::PRECISE_IP.bits());
-        let mut names = flags.iter_names();
-        for (name, _) in names.by_ref() {
-            seq.serialize_element(&Lower(name))?;
-        }
-        match names.remaining().bits() {
-            0 => {}
-            others => seq.serialize_element(&others)?,
-        }
-        seq.end()
+        FlagNames(flags).serialize_as(Lower, serializer)
     }
 }
 

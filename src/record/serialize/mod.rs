@@ -188,18 +188,29 @@ fn name_or<S: Serializer>(
 /// The names of the flags that are set, and behind them the other bits as one number, if there are any.
 struct FlagNames<F>(F);
 
-impl<F: bitflags::Flags<Bits: Into<u64>>> Serialize for FlagNames<F> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl<F: bitflags::Flags<Bits: Into<u64>>> FlagNames<F> {
+    /// With each name as `show` has it.
+    fn serialize_as<S: Serializer, T: Serialize>(
+        &self,
+        show: impl Fn(&'static str) -> T,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         let mut seq = serializer.serialize_seq(None)?;
         let mut names = self.0.iter_names();
         for (name, _) in names.by_ref() {
-            seq.serialize_element(name)?;
+            seq.serialize_element(&show(name))?;
         }
         match names.remaining().bits().into() {
             0 => {}
             others => seq.serialize_element(&others)?,
         }
         seq.end()
+    }
+}
+
+impl<F: bitflags::Flags<Bits: Into<u64>>> Serialize for FlagNames<F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.serialize_as(|name| name, serializer)
     }
 }
 
