@@ -9,7 +9,10 @@ mod perf_oracle;
 use perf_oracle::{
     Expected, Fields, Oracle, OracleError, OracleRecord, Registers, Sampled, Values, fixture, fixture_names,
 };
-use perfring::record::RecordType;
+use perfring::record::user::{HeaderAttr, HeaderFeature};
+use perfring::record::{
+    Attr, Body, ByteOrder, Encoder, Misc, RecordType, Regs, RegsAbi, SampleFields, SampleId, SampleType, User, Words,
+};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -304,6 +307,39 @@ fn a_damaged_record_is_an_object_too() {
     let error = object["error"].as_str().unwrap();
     assert!(error.contains("comm"), "{error}");
     assert_eq!(object.as_object().unwrap().len(), 4);
+}
+
+#[test]
+fn registers_are_named_as_the_recording_says() {
+    let attr = Attr { sample_type: SampleType::REGS_USER, sample_regs_user: 1 << 31 | 1, ..Attr::default() };
+    let encoder = Encoder::new(&attr, ByteOrder::Little).expect("a layout");
+    let regs_user = Regs::new(RegsAbi::Abi64, attr.sample_regs_user, Words::from(&[5, 6]));
+    let fields = SampleFields { regs_user, ..SampleFields::default() };
+    let dir = common::TempDir::new("registers-json");
+    let file = dir.path().join("stream");
+    let mut stream = b"PERFILE2\x10\0\0\0\0\0\0\0".to_vec();
+    let mut put = |user| {
+        let none = SampleId::default();
+        encoder.encode(Misc::empty(), &Body::User(user), &none, &mut stream).expect("a record");
+    };
+    put(User::HeaderAttr(HeaderAttr { attr, ids: Words::default() }));
+    put(User::HeaderFeature(HeaderFeature { feat_id: 6, data: b"\x08\0\0\0aarch64\0" }));
+    encoder.sample(Misc::empty(), &fields, &mut stream).expect("a sample");
+    std::fs::write(&file, &stream).expect("a temporary file");
+    let sample = |file: &Path| {
+        let output = run(file, &[]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        json::parse(text.lines().last().expect("the sample")).unwrap()
+    };
+    let expected = serde_json::json!({ "abi": 2, "mask": 1_u64 << 31 | 1, "registers": { "x0": 5, "sp": 6 } });
+    assert_eq!(sample(&file)["regs_user"], expected);
+
+    let at = stream.windows(7).position(|bytes| bytes == b"aarch64").expect("the feature");
+    stream[at..at + 7].copy_from_slice(b"riscv64");
+    std::fs::write(&file, &stream).expect("a temporary file");
+    let expected = serde_json::json!({ "abi": 2, "mask": 1_u64 << 31 | 1, "values": [5, 6] });
+    assert_eq!(sample(&file)["regs_user"], expected, "of a machine whose registers are not known");
 }
 
 #[test]

@@ -623,8 +623,6 @@ fn all_that_decodes_is_valid_json_with_each_key_once() {
         Ok(())
     });
     run.unwrap();
-    for type_ in RecordType::ALL {
-        // Text that ends, and attributes of a size that is one, are rare among random bytes.
-        assert!(decoded.get()[type_.0 as usize] > 5, "{type_}: {}", decoded.get()[type_.0 as usize]);
-    }
+    let never: Vec<_> = RecordType::ALL.iter().filter(|type_| decoded.get()[type_.0 as usize] == 0).collect();
+    assert!(never.is_empty(), "bytes of every type decode: {never:?}");
 }
