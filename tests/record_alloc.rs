@@ -1,5 +1,5 @@
 //! Decoding allocates nothing: not for a sample, not for any other record, not when a field is asked for. Nor does writing
-//! records into a recording.
+//! records into a recording, or as JSON.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -95,6 +95,35 @@ fn decoding_and_reading_every_field_allocates_nothing() {
         let mut records = 0;
         let count = allocations(|| records = read(&decoder, &bytes));
         assert_eq!((records, count), (stream.records, 0), "{}: records, allocations", stream.name);
+    }
+}
+
+#[cfg(all(feature = "serde", feature = "cli"))]
+#[test]
+fn writing_json_allocates_nothing() {
+    use perfring::record::Arch;
+    use serde::Serialize as _;
+
+    let mut streams = samples::all(5);
+    streams.push(samples::samples("all of them", samples::STACK | samples::TRACEPOINT | samples::GROUP, 5));
+    for stream in streams {
+        let (mut decoder, bytes) = (Decoder::new(&stream.attr).expect("a layout"), stream.bytes());
+        decoder.set_arch(Some(Arch::X86_64));
+        let mut json = vec![0; 16 * bytes.len()];
+        let mut left = 0;
+        let count = allocations(|| {
+            let (mut out, mut rest) = (&mut json[..], &bytes[..]);
+            while let [_, _, _, _, _, _, low, high, ..] = rest {
+                let (record, behind) = rest.split_at(usize::from(u16::from_ne_bytes([*low, *high])));
+                let decoded = decoder.decode(record).expect("a sound record");
+                decoded.serialize(&mut serde_json::Serializer::new(&mut out)).expect("it is long enough");
+                rest = behind;
+            }
+            left = out.len();
+        });
+        json.truncate(json.len() - left);
+        let objects = serde_json::Deserializer::from_slice(&json).into_iter::<serde_json::Value>();
+        assert_eq!((objects.flatten().count(), count), (stream.records, 0), "{}: records, allocations", stream.name);
     }
 }
 

@@ -2,10 +2,10 @@
 
 use super::{FlagNames, Object, objects};
 use crate::record::{Attr, AttrFlags};
-use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::fmt::{self, Write};
 
-/// The flags by the names of the uapi, which are in lower case, and other bits as one number. `precise_ip` is none of them.
+/// The flags by the names of the uapi, which are in lower case, and other bits as one number; without `precise_ip`.
 struct Flags(AttrFlags);
 
 struct Lower(&'static str);
@@ -24,17 +24,8 @@ impl Serialize for Lower {
 
 impl Serialize for Flags {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut seq = serializer.serialize_seq(None)?;
         let flags = AttrFlags::from_bits_retain(self.0.bits() & !AttrFlags::PRECISE_IP.bits());
-        let mut names = flags.iter_names();
-        for (name, _) in names.by_ref() {
-            seq.serialize_element(&Lower(name))?;
-        }
-        match names.remaining().bits() {
-            0 => {}
-            others => seq.serialize_element(&others)?,
-        }
-        seq.end()
+        FlagNames(flags).serialize_as(Lower, serializer)
     }
 }
 
@@ -70,7 +61,7 @@ impl super::Fields for Attr {
 super::entries! { Attr }
 
 objects! {
-    Attr: "All fields by the names of the struct. `sample_type`, `read_format` and `branch_sample_type` are arrays of uapi names\
-        \n without their prefixes, `flags` is one of the uapi names; bits that have no name are one number at the array's end.\
-        \n `precise_ip` is a number of its own."
+    Attr: "All fields, under their uapi names. `sample_type`, `read_format` and `branch_sample_type` are arrays of uapi \
+        names without their prefixes, `flags` is one of those of the bit fields; bits that have no name are one number at \
+        the end. `precise_ip` is a number of its own."
 }

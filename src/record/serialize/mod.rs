@@ -188,18 +188,29 @@ fn name_or<S: Serializer>(
 /// The names of the flags that are set, and behind them the other bits as one number, if there are any.
 struct FlagNames<F>(F);
 
-impl<F: bitflags::Flags<Bits: Into<u64>>> Serialize for FlagNames<F> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl<F: bitflags::Flags<Bits: Into<u64>>> FlagNames<F> {
+    /// With each name as `show` has it.
+    fn serialize_as<S: Serializer, T: Serialize>(
+        &self,
+        show: impl Fn(&'static str) -> T,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         let mut seq = serializer.serialize_seq(None)?;
         let mut names = self.0.iter_names();
         for (name, _) in names.by_ref() {
-            seq.serialize_element(name)?;
+            seq.serialize_element(&show(name))?;
         }
         match names.remaining().bits().into() {
             0 => {}
             others => seq.serialize_element(&others)?,
         }
         seq.end()
+    }
+}
+
+impl<F: bitflags::Flags<Bits: Into<u64>>> Serialize for FlagNames<F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.serialize_as(|name| name, serializer)
     }
 }
 
@@ -268,37 +279,37 @@ objects! {
 /// | `sample_id` | of records that are no samples: the trailer, an object of those of `pid`, `tid`, `time`, `id`, `stream_id`, `cpu` and `identifier` that are there; left out if there are none |
 /// | `rest` | [`Decoded::rest`]; left out if there is none |
 ///
-/// Numbers are numbers, also where they are addresses or flags; they can need all of 64 bits. Bytes are a string of lower-case
-/// hexadecimal digits. Text is a string, and where it is not UTF-8 an object `{"bytes": HEX}`. Fields that are not in the
-/// record are left out. Counts of what is an array here, and what fills up a record, are left out, too.
+/// Numbers are numbers, also where they are addresses or flags; they can need all of 64 bits. Bytes are a string of
+/// lower-case hexadecimal digits. Text is a string, and where it is not UTF-8 an object `{"bytes": HEX}`. Fields that
+/// are not in the record are left out. Counts of what is an array here, and what fills up a record, are left out, too.
 ///
 /// - A field that the uapi calls `type` or `size` has the name of the record before it: `bpf_event_type`,
-///   `auxtrace_info_type`, `auxtrace_error_type`, `cpu_map_type`, `stat_round_type`, `event_update_type`, `auxtrace_size`,
-///   `header_tracing_data_size`.
-/// - Samples: `pid` and `tid` are keys of their own. `callchain` is an array of addresses and markers, `raw` and `aux` are bytes.
-///   `weight` is the weight, of `WEIGHT_STRUCT` the first, beside which `var2_w` and `var3_w` stand.
-/// - `read`: an object of `time_enabled`, `time_running` and `values`, an array of objects of `value`, `id` and `lost`. In the
-///   record `READ` those three stand beside `pid` and `tid`.
-/// - `branch_stack`: an array of objects, of `from`, `to` and the bit fields of `struct perf_branch_entry`: numbers, but
-///   `mispred`, `predicted`, `in_tx` and `abort`, which are true or false; with `counters`, if they were asked for.
+///   `auxtrace_info_type`, `auxtrace_error_type`, `cpu_map_type`, `stat_round_type`, `event_update_type`,
+///   `auxtrace_size`, `header_tracing_data_size`.
+/// - Samples: `pid` and `tid` are keys of their own. `callchain` is an array of addresses and markers, `raw` and `aux`
+///   are bytes. `weight` is the weight, of `WEIGHT_STRUCT` the first, beside which `var2_w` and `var3_w` stand.
+/// - `read`: an object of `time_enabled`, `time_running` and `values`, an array of objects of `value`, `id` and `lost`.
+///   In the record `READ` those three stand beside `pid` and `tid`.
+/// - `branch_stack`: an array of objects, of `from`, `to` and the bit fields of `struct perf_branch_entry`: numbers,
+///   but `mispred`, `predicted`, `in_tx` and `abort`, which are true or false; with `counters`, if they were asked for.
 ///   `hw_idx` stands beside the array.
-/// - `regs_user`, `regs_intr`: an object of `abi`, `mask`, and the array `values`, from the lowest bit of the mask up. Where it
-///   is [known](Decoded::arch) whose registers they are, there is instead of `values` the object `registers` of values by
-///   name; those without a name have the number of their bit, and the high half of `xmm0` is `xmm0_high`.
-/// - `stack_user`: an object of `size`, how many bytes there was room for; `dyn_size`, how many were really copied; and `data`,
-///   all of the former.
-/// - `data_src`: an object of `val`, the number, and those of the fields of `union perf_mem_data_src` that are not 0: names,
-///   or arrays of names, without their prefixes; a number stands for what has no name.
-/// - `MMAP2`: either `maj`, `min`, `ino` and `ino_generation`, or `build_id`. `NAMESPACES`: `link_info`, an array of objects of
-///   `name`, if it is known, `dev` and `inode`. `TEXT_POKE`: the bytes `old` and `new`.
-/// - `HEADER_ATTR`: `attr`, as an [`Attr`](crate::record::Attr), and `ids`. `ID_INDEX`: the arrays `entries` and, if there,
-///   `guests`.
-/// - `CPU_MAP`: by `cpu_map_type` the array `cpu` (`CPUS`), `long_size` and the array `mask` (`MASK`), or `any_cpu`, `start_cpu`
-///   and `end_cpu` (`RANGE_CPUS`). `EVENT_UPDATE`: by `event_update_type` `unit`, `scale`, `name`, or `cpus`, an object as that
-///   of a `CPU_MAP`, with `type`. Of others the type is a number, and `data` are the bytes. A `scale` that is not finite is
-///   an object `{"bits": NUMBER}`.
-/// - `SCHEDSTAT_CPU`, `SCHEDSTAT_DOMAIN`: the counters by their names; of a version that is not known `counters`: bytes, or
-///   an array.
+/// - `regs_user`, `regs_intr`: an object of `abi`, `mask`, and the array `values`, from the lowest bit of the mask up.
+///   Where it is [known](Decoded::arch) whose registers they are, there is instead of `values` the object `registers`
+///   of values by name; those without a name have the number of their bit, and the high half of `xmm0` is `xmm0_high`.
+/// - `stack_user`: an object of `size`, how many bytes there was room for; `dyn_size`, how many were really copied; and
+///   `data`, all of the former.
+/// - `data_src`: an object of `val`, the number, and those of the fields of `union perf_mem_data_src` that are not 0:
+///   names, or arrays of names, without their prefixes; a number stands for what has no name.
+/// - `MMAP2`: either `maj`, `min`, `ino` and `ino_generation`, or `build_id`. `NAMESPACES`: `link_info`, an array of
+///   objects of `name`, if it is known, `dev` and `inode`. `TEXT_POKE`: the bytes `old` and `new`.
+/// - `HEADER_ATTR`: `attr`, as an [`Attr`](crate::record::Attr), and `ids`. `ID_INDEX`: the arrays `entries` and, if
+///   there, `guests`.
+/// - `CPU_MAP`: by `cpu_map_type` the array `cpu` (`CPUS`), `long_size` and the array `mask` (`MASK`), or `any_cpu`,
+///   `start_cpu` and `end_cpu` (`RANGE_CPUS`). `EVENT_UPDATE`: by `event_update_type` `unit`, `scale`, `name`, or
+///   `cpus`, an object as that of a `CPU_MAP`, with `type`. Of others the type is a number, and `data` are the bytes. A
+///   `scale` that is not finite is an object `{"bits": NUMBER}`.
+/// - `SCHEDSTAT_CPU`, `SCHEDSTAT_DOMAIN`: the counters by their names; of a version that is not known `counters`:
+///   bytes, or an array.
 /// - A record of a type that is not known: `body`, the bytes behind the header, those of a trailer included.
 ///
 /// ```
