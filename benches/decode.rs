@@ -136,6 +136,7 @@ fn table() {
 fn decode(c: &mut Criterion) {
     table();
     files::table(mode::is_trial());
+    files::compressed(mode::is_trial());
     let stream = samples::samples("typical", samples::TYPICAL, RECORDS);
     let mut group = c.benchmark_group("decode");
     group.throughput(Throughput::Elements(stream.records as u64));

@@ -324,3 +324,128 @@ pub fn table(is_trial: bool) {
     println!();
     notes.iter().for_each(|note| println!("LEFT OUT: {note}"));
 }
+
+/// Bytes that a compressed recording is made of: so many that the caches do not hold them.
+const COMPRESSED: u64 = 64 << 20;
+
+/// The pieces of the zstd stream of a recording, one behind the other.
+fn pieces(path: &Path) -> Vec<u8> {
+    let mut records = Recording::open(path).expect("a recording").records(Order::Recorded);
+    let mut pieces = Vec::new();
+    while let Some(entry) = records.next() {
+        let entry = entry.expect("a sound recording");
+        if entry.type_() == RecordType::COMPRESSED {
+            pieces.extend_from_slice(&entry.bytes()[8..]);
+        }
+    }
+    pieces
+}
+
+/// The library alone, into a buffer that stays in the cache.
+fn inflate(pieces: &[u8]) -> u64 {
+    use zstd::stream::raw::{Decoder, Operation};
+    let mut decoder = Decoder::new().expect("a decoder");
+    let mut buffer = vec![0; 256 << 10];
+    let (mut at, mut total) = (0, 0);
+    loop {
+        let status = decoder.run_on_buffers(&pieces[at..], &mut buffer).expect("a sound stream");
+        at += status.bytes_read;
+        total += status.bytes_written as u64;
+        if status.bytes_written == 0 && at == pieces.len() {
+            return total;
+        }
+    }
+}
+
+/// The library alone, flushed where the writer flushes, too.
+fn deflate(bytes: &[u8], level: u8) -> u64 {
+    use zstd::stream::raw::{Encoder, Operation, OutBuffer};
+    let mut encoder = Encoder::new(level.into()).expect("an encoder");
+    let mut buffer = vec![0; 256 << 10];
+    let mut total = 0;
+    for piece in bytes.chunks(SPAN) {
+        let mut at = 0;
+        while at < piece.len() {
+            let status = encoder.run_on_buffers(&piece[at..], &mut buffer).expect("room");
+            at += status.bytes_read;
+            total += status.bytes_written as u64;
+        }
+        loop {
+            let mut out = OutBuffer::around(&mut buffer[..]);
+            let left = encoder.flush(&mut out).expect("room");
+            total += out.pos() as u64;
+            if left == 0 {
+                break;
+            }
+        }
+    }
+    total
+}
+
+/// What a recorder takes out of a ring at once, about.
+const SPAN: usize = 63 << 10;
+
+/// Reading and writing compressed recordings, beside the library alone.
+pub fn compressed(is_trial: bool) {
+    use perfring::replay::perf_data::{WriteOptions, Writer};
+    let turns = if is_trial { 1 } else { 9 };
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    println!("\nCompressed recordings; medians of {turns} turns\n");
+    println!("| recording | level | what | zstd alone, ms | perfring, ms | ratio |");
+    println!("|---|---|---|---|---|---|");
+    for shape in [Shape::Chains, Shape::Tracepoints] {
+        let path = dir.path().join(shape.name());
+        shape.create(if is_trial { 1 << 20 } else { COMPRESSED }, &path).expect("a recording");
+        let recording = Recording::open(&path).expect("a recording");
+        let events = recording.metadata().events().to_vec();
+        let mut bytes = Vec::new();
+        recording.records(Order::Recorded).for_each(|entry| {
+            let entry = entry.expect("a sound recording");
+            if entry.type_().is_kernel() {
+                bytes.extend_from_slice(entry.bytes());
+            }
+        });
+        for level in [1, 3] {
+            let to = dir.path().join("compressed");
+            let write = || {
+                let file = File::create(&to).expect("a file");
+                let mut writer = Writer::file(file, WriteOptions::default().zstd(level)).expect("a writer");
+                for event in &events {
+                    writer.event(&event.attr, &event.ids, "event").expect("an event");
+                }
+                bytes.chunks(SPAN).for_each(|span| writer.span(span, &[]).expect("a span"));
+                writer.finish().expect("a file");
+            };
+            write();
+            let pieces = pieces(&to);
+            assert_eq!(inflate(&pieces), bytes.len() as u64);
+            let mut times = [const { Vec::new() }; 4];
+            for _ in 0..turns {
+                let timed = |times: &mut Vec<f64>, run: &dyn Fn()| {
+                    let start = Instant::now();
+                    run();
+                    times.push(start.elapsed().as_secs_f64() * 1e3);
+                };
+                timed(&mut times[0], &|| {
+                    black_box(inflate(&pieces));
+                });
+                timed(&mut times[1], &|| {
+                    black_box(count(&to)).expect("it was read before");
+                });
+                timed(&mut times[2], &|| {
+                    black_box(deflate(&bytes, level));
+                });
+                timed(&mut times[3], &write);
+            }
+            for (what, own, alone) in [("read", 1, 0), ("written", 3, 2)] {
+                let mut ratios: Vec<f64> =
+                    times[own].iter().zip(&times[alone]).map(|(own, alone)| own / alone).collect();
+                let ratio = median(&mut ratios);
+                let [alone, own] = [alone, own].map(|at| median(&mut times[at].clone()));
+                println!("| {} | {level} | {what} | {alone:.1} | {own:.1} | **{ratio:.2}** |", shape.name());
+            }
+        }
+        std::fs::remove_file(&path).expect("our own file");
+    }
+    println!();
+}
