@@ -371,6 +371,21 @@ fn the_status_says_who_is_at_fault() {
 }
 
 #[test]
+fn what_is_read_is_not_written_over() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let [path, link] = ["perf.data", "link"].map(|name| dir.path().join(name));
+    std::fs::copy(fixture("rounds"), &path).expect("a copy");
+    std::os::unix::fs::symlink(&path, &link).expect("a link");
+    for option in ["--image", "--data"] {
+        for out in [&path, &link] {
+            let (status, said) = failed(&["replay", option, text(out), text(&path)]);
+            assert!(status == 1 && said.contains("is what is read"), "{said}");
+        }
+    }
+    assert_eq!(std::fs::read(&path).expect("it is there"), std::fs::read(fixture("rounds")).expect("a recording"));
+}
+
+#[test]
 fn an_event_that_does_not_exist_gets_suggestions() {
     let (status, said) = failed(&["record", "-e", "page-fault", "-o", "/dev/null", "--", "true"]);
     assert_eq!(status, 1, "{said}");

@@ -2,7 +2,7 @@
 
 use super::output::{Complaints, Failure, Outcome, Progress, open, stdout};
 use perfring::record::{Header, RecordType};
-use perfring::replay::{Entry, Order, Records};
+use perfring::replay::{Entry, Form, Order, Records};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
@@ -107,6 +107,10 @@ fn lines(
         match entry {
             Ok(entry) => {
                 line(&mut out, &entry, json, complaints)?;
+                // Whoever looks at a recording while it is made sees each round.
+                if entry.type_() == RecordType::FINISHED_ROUND && entry.metadata().form() == Form::Pipe {
+                    out.flush()?;
+                }
                 progress.at(|| entry.position());
             }
             Err(error) => complaints.defect(&error),

@@ -1,6 +1,6 @@
 //! Ring images out of recordings, and recordings out of ring images.
 
-use super::output::{Complaints, Failure, Outcome};
+use super::output::{Complaints, Failure, Outcome, create};
 use perfring::replay::perf_data::{WriteOptions, Writer};
 use perfring::replay::{Order, Recording, Records, RingImage, Shape, copy};
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::path::Path;
 /// Writes an image of a ring that holds all records of a recording that a ring can hold.
 pub(super) fn write(records: Records, shape: Shape, file: &Path, image: &Path) -> Result<Outcome, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::file("write", image, error);
-    let out = std::fs::File::create(image).map_err(|error| failed(&error))?;
+    let out = create(image, file)?;
     let mut complaints = Complaints::default();
     let mut written = RingImage::start(records, shape, out).map_err(|error| failed(&error))?;
     while let Some(error) = written.copy().map_err(|error| failed(&error))? {
@@ -39,7 +39,7 @@ pub(super) fn write_data(
     };
     let mut complaints = Complaints::default();
     complaints.warnings(recording.metadata());
-    let out = std::fs::File::create(data).map_err(|error| failed(&error))?;
+    let out = create(data, file)?;
     let writer = Writer::file(out, options).map_err(|error| failed(&error))?;
     let copied = copy(recording.records(order), writer, |defect| complaints.defect(defect));
     let copied = copied.map_err(|error| failed(&error))?;

@@ -3,7 +3,9 @@
 use indicatif::{ProgressBar, ProgressStyle};
 use perfring::replay::{Metadata, OpenError, ReadError, Recording, ReplayError};
 use std::fmt::Display;
+use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// How a command ended that came to its end.
@@ -149,12 +151,13 @@ impl Drop for Progress {
     }
 }
 
-/// Writes to a file, and names it when that fails.
-pub(super) fn create(path: &Path) -> Result<BufWriter<std::fs::File>, Failure> {
-    match std::fs::File::create(path) {
-        Ok(file) => Ok(BufWriter::new(file)),
-        Err(error) => Err(Failure::file("create", path, error)),
+/// Makes a file, but not of the one that is read.
+pub(super) fn create(path: &Path, read: &Path) -> Result<File, Failure> {
+    let of = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    if of(path).is_some_and(|file| of(read) == Some(file)) {
+        return Err(Failure::Other(format!("{} is what is read: choose another file to write", path.display())));
     }
+    File::create(path).map_err(|error| Failure::file("create", path, error))
 }
 
 /// Makes sure that all of a file is written.

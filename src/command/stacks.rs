@@ -5,7 +5,7 @@ use super::output::{Complaints, Failure, Progress, create, finish, stdout};
 use perfring::record::{AttrFlags, Decoded};
 use perfring::replay::symbolize::{self, Symbolizer};
 use perfring::replay::{AddressSpaces, Metadata, Records};
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// What becomes of stacks.
@@ -85,7 +85,7 @@ pub(super) fn write(
         eprintln!("perfring: warning: there is no sample");
     }
     if let Some(svg) = &arguments.flamegraph {
-        let mut file = create(svg)?;
+        let mut file = BufWriter::new(create(svg, path)?);
         let title = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
         folded.write_svg(&title, &mut file).map_err(|error| Failure::file("draw", svg, error))?;
         finish(file, svg)?;

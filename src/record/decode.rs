@@ -8,10 +8,11 @@ use crate::record::{
     User, user,
 };
 use std::collections::BTreeMap;
+use std::fmt;
 use thiserror::Error;
 
 /// A record, decoded: it borrows from the record's bytes and from the [`Decoder`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Decoded<'a> {
     /// The header.
     pub header: Header,
@@ -24,7 +25,7 @@ pub struct Decoded<'a> {
     rest: &'a [u8],
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 struct Trailer<'a> {
     bytes: &'a [u8],
     layout: Option<&'a SampleLayout>,
@@ -163,6 +164,17 @@ impl<'a> Decoded<'a> {
             Body::Sample(sample) => sample.rest(),
             _ => self.rest,
         }
+    }
+}
+
+impl fmt::Debug for Decoded<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoded")
+            .field("header", &self.header)
+            .field("sample_id", &self.sample_id())
+            .field("body", &self.body)
+            .field("rest", &self.rest())
+            .finish()
     }
 }
 
