@@ -4,6 +4,8 @@ mod dump;
 #[allow(dead_code, reason = "until an option of dump asks for it")]
 mod folded;
 mod image;
+#[allow(dead_code, reason = "until the command has it")]
+mod inspect;
 mod output;
 #[allow(dead_code, reason = "until an option of dump asks for it")]
 mod picture;
