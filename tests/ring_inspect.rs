@@ -405,6 +405,11 @@ fn a_picture_escapes_what_it_is_told_and_has_a_bounded_size() {
     let picture = svg(&Inspection::open(file.path()).unwrap());
     assert!(picture.len() < 8 << 20, "{} bytes", picture.len());
     assert!(picture.contains("pages 0–63") && picture.contains("; 64 pages a row"));
+    // Records of 16 million bytes in an area of 16 MiB: nothing is left to be folded. Of few there is.
+    assert!(!picture.contains("free …"));
+    let image = Image::of(Ring::confined(256), |ring| push(&ring.producer().unwrap(), 1024, 9));
+    let picture = svg(&Inspection::open(&image.path).unwrap());
+    assert!(picture.contains("pages 0–3<") && picture.contains("… pages 4 to 255: free …"));
 }
 
 /// A ring of eight pages with records of several types: read ones, unread ones, padding, and an open reservation, which

@@ -12,12 +12,12 @@ use std::ops::Range;
 const MOST_ROWS: u64 = 64;
 /// Types in the legend.
 const MOST_NAMES: usize = 12;
-/// Fewer free pages than these are not worth folding.
+/// Fewer free rows than these are not worth folding.
 const FOLD: usize = 3;
 /// What is narrower is merged with its neighbours.
 const NARROW: f64 = 2.0;
 
-const LEFT: f64 = 128.0;
+const LEFT: f64 = 144.0;
 const BAR: f64 = 1024.0;
 const WIDTH: f64 = LEFT + BAR + 136.0;
 const TALL: f64 = 24.0;
@@ -58,7 +58,7 @@ impl Inspection<'_> {
     /// Writes a picture of `pages` as SVG that stands alone and suits light and dark backgrounds; `names` names types of
     /// records.
     ///
-    /// A row is a page, and runs of free pages are folded; of more than 64 pages, several are a row. Records have a colour
+    /// A row is a page; of more than 64 pages, several are a row. Runs of free rows are folded. Records have a colour
     /// for their type, and a tooltip; what is too narrow to be seen is merged. So the picture has a bounded size, whatever
     /// the ring has.
     ///
@@ -75,7 +75,7 @@ impl Inspection<'_> {
         let in_row = (end - first).div_ceil(MOST_ROWS).max(1);
         let mut picture = Picture::new(self, in_row, names);
         for page in self.pages_in(first..end) {
-            picture.page(page?);
+            picture.page(&page?);
         }
         let picture = picture.finish(first, end);
         out.write_all(picture.as_bytes()).and_then(|()| out.flush()).map_err(InspectError::Write)
@@ -111,7 +111,7 @@ impl fmt::Display for Px {
 /// The colour of a type: neighbours in number are far apart in hue. And whether it is a light one.
 fn colour(type_: u32) -> (String, bool) {
     const LIGHTNESS: [f64; 3] = [0.44, 0.56, 0.36];
-    let hue = (f64::from(type_) * 137.508 + 72.0) % 360.0;
+    let hue = (f64::from(type_) * 210.8 + 132.0) % 360.0;
     let lightness = LIGHTNESS.get((type_ / 3 % 3) as usize).copied().unwrap_or(0.5);
     let chroma = (1.0 - (2.0 * lightness - 1.0_f64).abs()) * 0.58;
     let channel = |offset: f64| {
@@ -208,13 +208,16 @@ struct Shape {
 /// A row while its pages come: what is drawn of them, which is not more than there are pixels.
 struct Row {
     first: u64,
-    position: u64,
+    /// Of the first byte, where anything was ever written there.
+    position: Option<u64>,
     pages: u64,
     bytes: u64,
     scale: f64,
     shapes: Vec<Shape>,
     band: Option<Band>,
     totals: Totals,
+    /// Whether all of it is free alike: then, whether there are remains.
+    free: Option<bool>,
     head: Option<u64>,
     tail: Option<u64>,
 }
@@ -223,13 +226,14 @@ impl Row {
     fn new(page: &Page, in_row: u64) -> Self {
         Self {
             first: page.index,
-            position: page.position(),
+            position: (free_page(page) != Some(false)).then(|| page.position()),
             pages: 0,
             bytes: 0,
             scale: BAR / (in_row as f64 * page.len as f64),
             shapes: Vec::new(),
             band: None,
             totals: Totals::default(),
+            free: free_page(page),
             head: None,
             tail: None,
         }
@@ -237,6 +241,7 @@ impl Row {
 
     fn add(&mut self, page: &Page, names: &impl Fn(u32) -> String) {
         self.totals.add(page);
+        self.free = self.free.filter(|free| free_page(page) == Some(*free));
         self.head = self.head.or(page.head.map(|at| self.bytes + at));
         self.tail = self.tail.or(page.tail.map(|at| self.bytes + at));
         self.pages += 1;
@@ -312,8 +317,8 @@ struct Picture<'a, N> {
     totals: Totals,
     y: f64,
     row: Option<Row>,
-    /// Free pages that may be folded: only where a row is a page, so not more than there may be rows.
-    free: Vec<Page>,
+    /// Free rows that may be folded.
+    free: Vec<Row>,
 }
 
 impl<'a, N: Fn(u32) -> String> Picture<'a, N> {
@@ -322,48 +327,48 @@ impl<'a, N: Fn(u32) -> String> Picture<'a, N> {
         Self { inspection, names, in_row, body, totals, y: 0.0, row: None, free: Vec::new() }
     }
 
-    fn page(&mut self, page: Page) {
-        self.totals.add(&page);
-        let free = if self.in_row == 1 { free_page(&page) } else { None };
-        if self.free.first().is_some_and(|first| free_page(first) != free) {
-            self.fold();
-        }
-        match free {
-            Some(_) => self.free.push(page),
-            None => self.add(&page),
-        }
-    }
-
-    fn add(&mut self, page: &Page) {
+    fn page(&mut self, page: &Page) {
+        self.totals.add(page);
         let row = self.row.get_or_insert_with(|| Row::new(page, self.in_row));
         row.add(page, &self.names);
         if row.pages == self.in_row {
-            self.draw_row();
+            self.end_row();
         }
     }
 
-    /// Draws the free pages that were found one behind the other.
+    /// Draws the row that is complete, or keeps it, if it is free.
+    fn end_row(&mut self) {
+        let Some(row) = self.row.take() else { return };
+        if self.free.first().is_some_and(|first| first.free != row.free) {
+            self.fold();
+        }
+        match row.free {
+            Some(_) => self.free.push(row),
+            None => self.draw(row),
+        }
+    }
+
+    /// Draws the free rows that were found one behind the other.
     fn fold(&mut self) {
         let free = std::mem::take(&mut self.free);
+        let (Some(first), Some(last)) = (free.first(), free.last()) else { return };
         if free.len() < FOLD {
-            free.iter().for_each(|page| self.add(page));
+            free.into_iter().for_each(|row| self.draw(row));
             return;
         }
-        let Some(first) = free.first() else { return };
-        let what = if free_page(first) == Some(true) { "free, with remains" } else { "free" };
-        let last = first.index + free.len() as u64 - 1;
+        let what = if first.free == Some(true) { "free, with remains" } else { "free" };
         let _ = writeln!(
             self.body,
-            "<text x=\"{}\" y=\"{}\" class=\"c\">… pages {} to {last}: {what} …</text>",
+            "<text x=\"{}\" y=\"{}\" class=\"c\">… pages {} to {}: {what} …</text>",
             Px(LEFT + BAR / 2.0),
             Px(self.y + 14.0),
-            first.index
+            first.first,
+            last.first + last.pages - 1
         );
         self.y += FOLDED + 4.0;
     }
 
-    fn draw_row(&mut self) {
-        let Some(mut row) = self.row.take() else { return };
+    fn draw(&mut self, mut row: Row) {
         row.flush();
         if row.tail.is_some() {
             self.y += MARK;
@@ -375,17 +380,19 @@ impl<'a, N: Fn(u32) -> String> Picture<'a, N> {
         };
         let _ = writeln!(
             self.body,
-            "<text x=\"{x}\" y=\"{}\" class=\"e\">{label}</text><text x=\"{x}\" y=\"{}\" class=\"m e\">{:#x}</text>\n\
+            "<text x=\"{x}\" y=\"{}\" class=\"e\">{label}</text>\n\
              <rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" rx=\"3\" fill=\"{INK}\" fill-opacity=\".12\"/>",
-            Px(y + 10.0),
-            Px(y + 22.0),
-            row.position,
+            Px(if row.position.is_some() { y + 10.0 } else { y + 16.0 }),
             Px(LEFT),
             Px(y),
             Px(row.bytes as f64 * row.scale),
             Px(TALL),
             x = Px(LEFT - 14.0),
         );
+        if let Some(position) = row.position {
+            let (x, y) = (Px(LEFT - 14.0), Px(y + 22.0));
+            let _ = writeln!(self.body, "<text x=\"{x}\" y=\"{y}\" class=\"m e\">{position:#x}</text>");
+        }
         row.shapes.iter().for_each(|shape| self.shape(shape));
         let records = row.totals.records();
         let _ = writeln!(
@@ -458,23 +465,26 @@ impl<'a, N: Fn(u32) -> String> Picture<'a, N> {
     }
 
     /// What the colours and patterns mean that are in the picture: each with how many there are.
-    fn legend(&self) -> Vec<(Look, String)> {
+    fn legend(&self) -> Vec<(String, String)> {
         let totals = &self.totals;
         let mut entries = Vec::new();
         for (type_, count) in totals.types.iter().take(MOST_NAMES) {
             let look = Look::Record { type_: *type_, state: RecordState::Unread };
-            entries.push((look, format!("{} ({count})", name(&self.names, *type_))));
+            entries.push((look.attributes(), format!("{} ({count})", name(&self.names, *type_))));
         }
         let others = totals.types.values().skip(MOST_NAMES).sum::<u64>() + totals.other_types;
         if others > 0 {
-            entries.push((Look::Free, format!("other types ({others})")));
+            entries.push((format!("fill=\"none\" stroke=\"{INK}\""), format!("other types ({others})")));
         }
-        let sample = totals.types.keys().next().copied().unwrap_or_default();
-        for (of, (count, _)) in
-            [RecordState::Unread, RecordState::Read, RecordState::Unpublished].into_iter().zip(totals.states)
-        {
+        // In no type's colour: whose records they are is said above.
+        let states = [
+            (RecordState::Unread, ""),
+            (RecordState::Read, " class=\"r\""),
+            (RecordState::Unpublished, " class=\"p\""),
+        ];
+        for ((of, class), (count, _)) in states.into_iter().zip(totals.states) {
             if count > 0 {
-                entries.push((Look::Record { type_: sample, state: of }, format!("{} ({count})", state(of))));
+                entries.push((format!("fill=\"{INK}\"{class}"), format!("{} ({count})", state(of))));
             }
         }
         let rest = [
@@ -486,13 +496,13 @@ impl<'a, N: Fn(u32) -> String> Picture<'a, N> {
             (Look::Free, "free", totals.free),
         ];
         let rest = rest.into_iter().filter(|(_, _, bytes)| *bytes > 0);
-        entries.extend(rest.map(|(look, what, bytes)| (look, format!("{what} ({bytes} bytes)"))));
+        entries.extend(rest.map(|(look, what, bytes)| (look.attributes(), format!("{what} ({bytes} bytes)"))));
         entries
     }
 
     fn finish(mut self, first: u64, end: u64) -> String {
+        self.end_row();
         self.fold();
-        self.draw_row();
         let description = self.inspection.description();
         let pages = self.inspection.page_count();
         let title = title(description, pages);
@@ -505,7 +515,7 @@ impl<'a, N: Fn(u32) -> String> Picture<'a, N> {
         }
         let mut legend = String::new();
         let (mut x, mut y) = (LEFT, 82.0);
-        for (look, text) in self.legend() {
+        for (swatch, text) in self.legend() {
             let wide = 26.0 + text.chars().count() as f64 * 6.8 + 18.0;
             if x + wide > WIDTH && x > LEFT {
                 (x, y) = (LEFT, y + 22.0);
@@ -515,7 +525,7 @@ impl<'a, N: Fn(u32) -> String> Picture<'a, N> {
                 "<rect x=\"{}\" y=\"{}\" width=\"18\" height=\"12\" rx=\"2\" {}/><text x=\"{}\" y=\"{}\">{}</text>",
                 Px(x),
                 Px(y - 10.0),
-                look.attributes(),
+                swatch,
                 Px(x + 25.0),
                 Px(y),
                 Escaped(&text)

@@ -85,7 +85,8 @@ impl Inspection<'_> {
         let granule = self.description().granule;
         if run.count >= FOLD {
             let what = if run.remains { "free, with remains" } else { "free" };
-            return writeln!(out, "{:>8} {:>#18x}  … {} pages {what}", run.first, run.position, run.count);
+            let position = position(run.position, !run.remains);
+            return writeln!(out, "{:>8} {position:>18}  … {} pages {what}", run.first, run.count);
         }
         for i in 0..run.count {
             let position = run.position.wrapping_add(i * granule);
@@ -106,15 +107,20 @@ struct Run {
     remains: bool,
 }
 
+/// A page that nothing was ever written to has no position worth to be told.
+fn position(position: u64, unwritten: bool) -> String {
+    if unwritten { "-".to_owned() } else { format!("{position:#x}") }
+}
+
 fn line(page: &Page, out: &mut impl Write) -> io::Result<()> {
     let mut totals = Totals::default();
     totals.add(page);
     let bar = bar(page);
     write!(
         out,
-        "{:>8} {:>#18x} |{bar}| {:>7} {:>6}",
+        "{:>8} {:>18} |{bar}| {:>7} {:>6}",
         page.index,
-        page.position(),
+        position(page.position(), free_page(page) == Some(false)),
         totals.records(),
         totals.record_bytes()
     )?;
