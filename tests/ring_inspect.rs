@@ -339,6 +339,69 @@ fn what_is_overwritten_while_it_is_inspected_is_said_to_be() {
     assert_eq!(seen(&pages.next().unwrap().unwrap()), [(record(2, Unread), 2 * PAGE, PAGE)]);
 }
 
+#[test]
+fn a_granule_that_is_overwritten_in_part_cannot_be_entered() {
+    let ring = Ring::confined(4).mode(Mode::OverwriteForward).memfd().unwrap();
+    let producer = ring.overwrite_producer().unwrap();
+    let push = |type_| push_over(&producer, Mode::OverwriteForward, 2048, type_);
+    (0..8).for_each(push);
+    let inspection = Inspection::of(&ring.fds().unwrap()).unwrap();
+    let mut pages = inspection.pages();
+    pages.next().unwrap().unwrap();
+    (8..11).for_each(push);
+    let page = pages.next().unwrap().unwrap();
+    assert_eq!(seen(&page), [(SegmentKind::Damaged(ReadErrorKind::Overwritten), PAGE, PAGE)]);
+    assert_eq!(page.segments[0].whole_len, PAGE);
+    assert_eq!(seen(&pages.next().unwrap().unwrap())[0], (record(4, Unread), 2 * PAGE, 2048));
+}
+
+#[test]
+fn what_a_consumer_gives_back_while_it_is_inspected_may_be_overwritten() {
+    for builder in [Ring::confined(4), Ring::free(4)] {
+        let ring = builder.memfd().unwrap();
+        let (producer, mut consumer) = (ring.producer().unwrap(), ring.consumer().unwrap());
+        (0..6).for_each(|type_| match ring.description().confined {
+            true => push(&producer, 2048, type_),
+            false => push_free(&producer, 2048, type_),
+        });
+        let inspection = Inspection::of(&ring.fds().unwrap()).unwrap();
+        assert!(consumer.drain().next().is_some());
+        let first = inspection.pages().next().unwrap().unwrap();
+        let gone = SegmentKind::Damaged(ReadErrorKind::Overwritten);
+        assert_eq!(seen(&first), [(gone, 0, 2048), (record(1, Unread), 2048, 2048)]);
+    }
+}
+
+#[test]
+fn the_newest_overwrite_the_oldest_of_a_backward_ring_while_it_is_inspected() {
+    let mode = Mode::OverwriteBackward;
+    let ring = Ring::free(4).mode(mode).memfd().unwrap();
+    let producer = ring.overwrite_producer().unwrap();
+    (0..3).for_each(|type_| push_over(&producer, mode, 4096, type_));
+    let inspection = Inspection::of(&ring.fds().unwrap()).unwrap();
+    (3..5).for_each(|type_| push_over(&producer, mode, 4096, type_));
+    let pages: Vec<_> = inspection.pages().map(Result::unwrap).collect();
+    let at = |pages: u64| 0u64.wrapping_sub(pages * PAGE);
+    assert_eq!(seen(&pages[1]), [(record(2, Unread), at(3), PAGE)]);
+    assert_eq!(seen(&pages[2]), [(record(1, Unread), at(2), PAGE)]);
+    assert_eq!(seen(&pages[3]), [(SegmentKind::Damaged(ReadErrorKind::Overwritten), at(1), PAGE)]);
+}
+
+#[test]
+fn nothing_is_unread_where_nearly_all_is_reserved() {
+    let image = Image::of(Ring::confined(4).mode(Mode::OverwriteForward), |ring| {
+        let producer = ring.overwrite_producer().unwrap();
+        (0..21).for_each(|number| push_over(&producer, Mode::OverwriteForward, 2000, number));
+    });
+    // From a little before the head on, a lap further: the head stands in the granule that is overwritten in part.
+    let head = 2 * SIZE + 2 * PAGE + 2000;
+    let reserved = head + SIZE - 8;
+    File::options().write(true).open(&image.path).unwrap().write_all_at(&reserved.to_ne_bytes(), 1344).unwrap();
+    let inspection = Inspection::open(&image.path).unwrap();
+    assert_eq!(inspected(&inspection), []);
+    assert_eq!(consumed(&image.bytes()), Some(Vec::new()));
+}
+
 // Text and pictures.
 
 fn names(type_: u32) -> String {

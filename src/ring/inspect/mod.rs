@@ -45,9 +45,13 @@ pub enum InspectError {
 /// or written.
 ///
 /// A page here is a [granule](Description::granule). Pages are read one at a time, and nothing more is held. What a ring
-/// says of itself is read once: while it is written on, unread records that were overwritten since are
-/// [`Damaged`](SegmentKind::Damaged) as [`Overwritten`](super::ReadErrorKind::Overwritten), and what lies outside of them is
-/// as it was found.
+/// says of itself is read once. While it is written on, unread records that have, or in a lossless ring may have, been
+/// overwritten since are [`Damaged`](SegmentKind::Damaged) as [`Overwritten`](super::ReadErrorKind::Overwritten); outside
+/// of what is unread there is what was found.
+///
+/// A free ring does not say where the records before its tail start, so they are seen as [read](RecordState::Read) only
+/// until it comes round. Nor does a lossless ring say how far it is reserved: what follows on the head is taken to be, as
+/// far as a reservation that is open ends.
 ///
 /// ```
 /// use perfring::ring::{Inspection, RecordState, Ring, SegmentKind};

@@ -49,7 +49,7 @@ pub enum SegmentKind {
         /// Whether there are bytes that are not zero, of records that were here before.
         remains: bool,
     },
-    /// Published, and not what it must be; or overwritten while the ring was inspected.
+    /// Published, and not what it must be; or given up to the producer while the ring was inspected.
     Damaged(ReadErrorKind),
 }
 
