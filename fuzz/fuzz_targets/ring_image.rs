@@ -6,7 +6,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use perfring::ring::{
-    Builder, Consumer, Description, Mode, Padding, RECORD_OPEN, RECORD_PADDING, ReadErrorKind, RecordHeader, Ring,
+    Builder, Consumer, Description, Inspection, Mode, Padding, RECORD_OPEN, RECORD_PADDING, ReadErrorKind,
+    RecordHeader, RecordState, Ring, SegmentKind,
 };
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
@@ -223,6 +224,34 @@ fn read_simply(description: &Description, data: &[u8], from: u64, end: u64) -> (
     (found, padding)
 }
 
+/// What an inspection calls unread or damaged, as a consumer gives it; its pages are tiled by what is in them.
+fn inspect(inspection: &Inspection<'_>, image: &[u8]) -> Vec<Found> {
+    let Description { data_head, data_size, data_offset, mode, .. } = *inspection.description();
+    let origin = if mode == Mode::OverwriteBackward { data_head } else { data_head.wrapping_sub(data_size) };
+    let (mut found, mut at) = (Vec::new(), 0);
+    for page in inspection.pages() {
+        for segment in page.expect("a page").segments {
+            assert_eq!(segment.position % data_size, at % data_size);
+            at += segment.len;
+            let (position, len) = (segment.whole_position, segment.whole_len);
+            match segment.kind {
+                _ if !segment.is_first() => {}
+                SegmentKind::Record { state: RecordState::Unread, .. } => {
+                    let byte = |i| image[(data_offset + position.wrapping_add(i) % data_size) as usize];
+                    found.push(Found::Record { position, bytes: (0..len).map(byte).collect() });
+                }
+                SegmentKind::Damaged(_) => found.push(Found::Defect { position, skipped: len }),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(at, data_size);
+    found.sort_by_key(|found| match found {
+        Found::Record { position, .. } | Found::Defect { position, .. } => position.wrapping_sub(origin),
+    });
+    found
+}
+
 /// Drains up to the head: what was found, and whether it was not for want of a sound head or of the file.
 fn drain(consumer: &mut Consumer) -> (Vec<Found>, bool) {
     let most = consumer.size() / 8 + 2;
@@ -286,6 +315,10 @@ fuzz_target!(|input: &[u8]| {
     let from = consumer.position();
     let (found, whole) = drain(&mut consumer);
     assert_apart(&found);
+    let bytes = [&image.header[..], &image.data].concat();
+    if let (Ok(inspection), true) = (Inspection::from_bytes(&bytes), whole) {
+        assert_eq!(inspect(&inspection, &bytes), found);
+    }
     let stats = consumer.stats();
 
     // From where to where everything is there, if nothing was overwritten.

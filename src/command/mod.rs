@@ -4,6 +4,8 @@ mod dump;
 mod folded;
 mod header;
 mod image;
+#[allow(dead_code, reason = "until the command has it")]
+mod inspect;
 mod output;
 mod picture;
 mod record;

@@ -47,6 +47,8 @@ mod describe;
 mod error;
 #[cfg(not(perfring_loom))]
 mod image;
+#[cfg(not(perfring_loom))]
+mod inspect;
 mod instructions;
 mod layout;
 mod lost;
@@ -72,6 +74,8 @@ pub use describe::{AttrEntry, Description};
 pub use error::{AttachError, BeginError, ReadError, ReadErrorKind, SetupError};
 #[cfg(not(perfring_loom))]
 pub use image::{ImageError, ImageWriter};
+#[cfg(not(perfring_loom))]
+pub use inspect::{InspectError, Inspection, Page, Pages, RecordState, Segment, SegmentKind};
 pub use layout::{HEADER_SIZE, MAX_RECORD_SIZE, RECORD_OPEN, RECORD_PADDING, RecordHeader};
 pub use lost::LostRecord;
 #[cfg(all(feature = "kernel", not(perfring_loom)))]

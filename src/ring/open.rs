@@ -190,7 +190,7 @@ unsafe fn open_locked(
 }
 
 /// Reads and parses the header area of a ring image.
-fn read_description(file: &File) -> Result<Description, AttachError> {
+pub(super) fn read_description(file: &File) -> Result<Description, AttachError> {
     let io = attaching("read the ring's header");
     let available = file.metadata().map_err(&io)?.len();
     let mut header = vec![0; 4096];
