@@ -4,7 +4,6 @@ mod dump;
 mod folded;
 mod header;
 mod image;
-#[allow(dead_code, reason = "until the command has it")]
 mod inspect;
 mod output;
 mod picture;
@@ -15,7 +14,7 @@ mod stacks;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use output::{Failure, Outcome};
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// Records, reads, orders and replays perf recordings, and looks into rings.
@@ -37,6 +36,7 @@ enum Command {
     Record(record::Arguments),
     Dump(dump::Arguments),
     Replay(replay::Arguments),
+    Inspect(inspect::Arguments),
     /// Write a shell's completions for this command.
     ///
     /// For bash: `perfring completions bash >~/.local/share/bash-completion/completions/perfring`.
@@ -53,6 +53,13 @@ pub fn main() -> ExitCode {
         Command::Record(arguments) => record::run(arguments),
         Command::Dump(arguments) => dump::run(arguments),
         Command::Replay(arguments) => replay::run(arguments),
+        Command::Inspect(arguments) => {
+            let mut out = output::stdout();
+            inspect::run(arguments, &mut out).and_then(|outcome| {
+                out.flush()?;
+                Ok(outcome)
+            })
+        }
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Arguments::command(), "perfring", &mut io::stdout());
             Ok(Outcome::Fine)
