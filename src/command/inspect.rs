@@ -1,10 +1,9 @@
 //! `perfring inspect`.
 
-use super::output::{Failure, Outcome};
+use super::output::{Failure, Outcome, create};
 use perfring::record::RecordType;
 use perfring::ring::{InspectError, Inspection};
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::Write;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -58,12 +57,8 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Outcome, Failu
     // Written when all was read: a ring that cannot be read leaves the file alone.
     let mut picture = Vec::new();
     inspection.write_svg(pages, names, &mut picture).map_err(failed)?;
-    let write = || -> io::Result<()> {
-        let mut file = BufWriter::new(File::create(svg)?);
-        file.write_all(&picture)?;
-        file.flush()
-    };
-    write().map_err(|error| Failure::file("write", svg, error))?;
+    let mut file = create(svg, &arguments.ring)?;
+    file.write_all(&picture).map_err(|error| Failure::file("write", svg, error))?;
     Ok(Outcome::Fine)
 }
 
@@ -71,6 +66,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Outcome, Failu
 mod tests {
     use super::*;
     use perfring::ring::{RecordHeader, Ring};
+    use std::fs::File;
     use std::path::Path;
 
     fn image(dir: &Path) -> PathBuf {
