@@ -216,6 +216,27 @@ fn without_rounds_a_window_is_enough_for_what_is_no_older() {
 }
 
 #[test]
+fn a_batch_is_beside_the_window() {
+    let window = 2 << 20;
+    let items: Vec<Item> = jittered(200_000, 100)
+        .enumerate()
+        .flat_map(|(number, time)| {
+            let round = (number % 1000 == 999).then_some(Item::Round);
+            std::iter::once(Item::Sample(time)).chain(round)
+        })
+        .collect();
+    let bytes = builder(&items, ByteOrder::Little).file();
+    // Far more than the window.
+    assert!(bytes.len() > 2 * window);
+    let one_by_one = read(open(bytes.clone(), Order::Time { window }));
+    assert_eq!(one_by_one.1, OrderStats::default());
+    for most in [5000, 150_000, usize::MAX] {
+        let in_batches = read_in_batches(open(bytes.clone(), Order::Time { window }), most);
+        assert!(in_batches == one_by_one, "{most}: {:?}", in_batches.1);
+    }
+}
+
+#[test]
 fn batches_and_single_records_take_turns() {
     let items: Vec<Item> =
         (0..3000).map(|n| if n % 50 == 49 { Item::Round } else { Item::Sample(1 + n ^ 5) }).collect();
