@@ -570,3 +570,81 @@ fn directories_have_to_be_recordings() {
     std::fs::create_dir(dir.path().join("data.11")).expect("a directory");
     assert!(matches!(Recording::open(dir.path()), Err(OpenError::Io { .. })));
 }
+
+/// An event of a pipe, with its ids.
+fn piped_event(ids: &[u64]) -> Vec<u8> {
+    let ids: Vec<u8> = ids.iter().flat_map(|id| id.to_ne_bytes()).collect();
+    bare(RecordType::HEADER_ATTR, &[&attr().to_bytes(ByteOrder::NATIVE)[..], &ids].concat())
+}
+
+/// The same bytes again and again, behind some others.
+struct Repeated {
+    first: io::Cursor<Vec<u8>>,
+    again: Vec<u8>,
+    left: usize,
+}
+
+impl Read for Repeated {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self.first.read(into)? {
+            0 if self.left > 0 => {
+                self.left -= 1;
+                let len = self.again.len().min(into.len());
+                into[..len].copy_from_slice(&self.again[..len]);
+                Ok(len)
+            }
+            len => Ok(len),
+        }
+    }
+}
+
+#[test]
+fn pieces_with_nothing_in_them_take_no_memory() {
+    for order in [Order::Recorded, Order::Time { window: 1 << 20 }] {
+        let (number, at_once) = (1_000_000, 1000);
+        let first = io::Cursor::new(pipe([piped_event(&[1])]));
+        let again = bare(RecordType::COMPRESSED, &[]).repeat(at_once);
+        let held = peak(|| {
+            let stream = Repeated { first, again, left: number / at_once };
+            let mut records = Recording::from_stream(stream).expect("it opens").records(order);
+            let mut seen = 0;
+            while let Some(entry) = records.next() {
+                entry.expect("a sound recording");
+                seen += 1;
+            }
+            // Behind a part of a read there is the rest of the bytes, which are all the same.
+            assert!(seen > number / 2, "{seen}");
+        });
+        assert!(held < 4 << 20, "{order:?}: {held}");
+    }
+}
+
+#[test]
+fn where_small_pieces_come_from_counts_for_the_window() {
+    let mut lost = Vec::new();
+    let id = SampleId { time: Some(7), identifier: Some(1), ..SampleId::default() };
+    let encoder = Encoder::new(&attr(), ByteOrder::NATIVE).expect("a layout");
+    encoder.encode(Misc::empty(), &Body::Lost(Lost { id: 1, lost: 1 }), &id, &mut lost).expect("a record");
+    let number = (3 << 20) / lost.len();
+    let mut zstd = zstd::stream::write::Encoder::new(Vec::new(), 1).expect("zstd");
+    let mut pieces = Vec::new();
+    for byte in lost.repeat(number) {
+        zstd.write_all(&[byte]).expect("zstd");
+        zstd.flush().expect("zstd");
+        pieces.extend(bare(RecordType::COMPRESSED, zstd.get_ref()));
+        zstd.get_mut().clear();
+    }
+    let bytes = pipe([piped_event(&[1]), pieces]);
+    let window = 4 << 20;
+    let held = peak(|| {
+        let mut records = Recording::from_read_at(bytes).expect("it opens").records(Order::Time { window });
+        let mut seen = 0;
+        while let Some(entry) = records.next() {
+            seen += usize::from(entry.expect("a sound recording").type_() == RecordType::LOST);
+        }
+        assert_eq!(seen, number);
+        assert!(records.order_stats().early > 0);
+    });
+    // A chunk of 256 KiB that is being filled may have as many origins as bytes.
+    assert!(held < window + (24 << 20), "{held}");
+}

@@ -39,6 +39,8 @@ pub(crate) struct Chunks {
     free: Vec<u32>,
     /// Chunks that have users.
     used: usize,
+    /// Their origins.
+    origins: usize,
 }
 
 impl Chunks {
@@ -57,7 +59,8 @@ impl Chunks {
 
     /// Bytes of the chunks in which something waits. What is lent in a batch is whoever's who asked for it.
     pub(crate) fn memory(&self) -> usize {
-        self.used * CHUNK
+        // While a list grows there are two of it.
+        self.used * CHUNK + self.origins * size_of::<Origin>() * 3
     }
 
     #[inline]
@@ -65,6 +68,7 @@ impl Chunks {
         let chunk = &mut self.all[chunk as usize];
         if chunk.users == 0 {
             self.used += 1;
+            self.origins += chunk.origins.len();
         }
         chunk.users += users;
     }
@@ -75,6 +79,7 @@ impl Chunks {
         *users -= 1;
         if *users == 0 {
             self.used -= 1;
+            self.origins -= self.all[chunk as usize].origins.len();
             self.free_if_unused(chunk);
         }
     }
@@ -98,6 +103,8 @@ impl Chunks {
         let chunk = &mut self.all[id as usize];
         if (chunk.users, chunk.lent) == (0, 0) {
             chunk.origins.clear();
+            // Few pieces are so small that there are more in a chunk.
+            chunk.origins.shrink_to(1000);
             self.free.push(id);
         }
     }
@@ -123,6 +130,9 @@ impl Chunks {
 
     /// Says that `bytes` more are filled, which stand at `position` in the recording.
     pub(crate) fn fill(&mut self, chunk: u32, bytes: usize, position: u64, moves: bool) {
+        if bytes == 0 {
+            return;
+        }
         let chunk = &mut self.all[chunk as usize];
         let start = chunk.filled as u32;
         chunk.filled += bytes;
@@ -135,6 +145,7 @@ impl Chunks {
         });
         if !goes_on {
             chunk.origins.push(Origin { start, position, moves });
+            self.origins += 1;
         }
     }
 
