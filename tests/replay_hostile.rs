@@ -648,3 +648,48 @@ fn where_small_pieces_come_from_counts_for_the_window() {
     // A chunk of 256 KiB that is being filled may have as many origins as bytes.
     assert!(held < window + (24 << 20), "{held}");
 }
+
+#[test]
+fn names_of_events_are_kept_within_the_bound() {
+    let events = 1500;
+    let name = |id: u64| {
+        let mut body = [2_u64.to_ne_bytes(), id.to_ne_bytes()].concat();
+        body.extend(vec![b'n'; 64_999]);
+        body.push(0);
+        bare(RecordType::EVENT_UPDATE, &body)
+    };
+    let names: Vec<u8> = (0..events).flat_map(name).collect();
+    let compressed = zstd::encode_all(&names[..], 1).expect("zstd");
+    drop(names);
+    let pieces = compressed.chunks(65_000).map(|piece| bare(RecordType::COMPRESSED, piece));
+    let bytes = pipe((0..events).map(|id| piped_event(&[id])).chain(pieces));
+    let held = peak(|| {
+        let mut records = Recording::from_read_at(bytes).expect("it opens").records(Order::Recorded);
+        while let Some(entry) = records.next() {
+            entry.expect("a sound recording");
+        }
+        let metadata = records.metadata();
+        let named = metadata.events().iter().filter(|event| event.name.is_some()).count();
+        assert_eq!(named, Metadata::MAX_FEATURE / 64_999);
+        assert!(metadata.warnings().iter().any(|warning| matches!(warning, Warning::NotKept { .. })));
+    });
+    assert!(held < Metadata::MAX_FEATURE + (8 << 20), "{held}");
+}
+
+#[test]
+fn a_name_is_that_of_the_first_event_with_the_id() {
+    let name = |id: u64, name: &[u8; 8]| {
+        bare(RecordType::EVENT_UPDATE, &[2_u64.to_ne_bytes(), id.to_ne_bytes(), *name].concat())
+    };
+    let said = [
+        piped_event(&[1, 2]),
+        piped_event(&[2, 3]),
+        name(2, b"first\0\0\0"),
+        name(3, b"second\0\0"),
+        name(4, b"none\0\0\0\0"),
+    ];
+    let mut records = Recording::from_read_at(pipe(said)).expect("it opens").records(Order::Recorded);
+    assert_eq!(drain(&mut records).records.len(), 5);
+    let names: Vec<_> = records.metadata().events().iter().map(|event| event.name.as_deref()).collect();
+    assert_eq!(names, [Some("first"), Some("second")]);
+}
