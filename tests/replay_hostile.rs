@@ -693,3 +693,21 @@ fn a_name_is_that_of_the_first_event_with_the_id() {
     let names: Vec<_> = records.metadata().events().iter().map(|event| event.name.as_deref()).collect();
     assert_eq!(names, [Some("first"), Some("second")]);
 }
+
+#[test]
+fn a_piece_that_its_record_has_no_room_for_is_an_error() {
+    let piece = zstd::encode_all(&sample(ByteOrder::NATIVE, 5)[..], 1).expect("zstd");
+    for wrong in [piece.len() as u64 + 1, 1 << 60, u64::MAX] {
+        let cut = bare(RecordType::COMPRESSED2, &[&wrong.to_ne_bytes()[..], &piece].concat());
+        for damaged in [cut, bare(RecordType::COMPRESSED2, &[0; 7])] {
+            let said = [piped_event(&[1]), damaged.clone(), sample(ByteOrder::NATIVE, 6)];
+            let at = pipe(said[..1].iter().cloned()).len() as u64;
+            let mut records = Recording::from_read_at(pipe(said)).expect("it opens").records(Order::Recorded);
+            records.next().expect("the event").expect("sound");
+            assert_eq!(records.next().expect("the record").expect("there").bytes(), damaged);
+            assert!(matches!(records.next(), Some(Err(ReadError::Zstd { position, .. })) if position == at));
+            assert_eq!(records.next().expect("what is behind it").expect("sound").time(), Some(6));
+            assert!(records.next().is_none());
+        }
+    }
+}
