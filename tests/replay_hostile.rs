@@ -577,6 +577,19 @@ fn piped_event(ids: &[u64]) -> Vec<u8> {
     bare(RecordType::HEADER_ATTR, &[&attr().to_bytes(ByteOrder::NATIVE)[..], &ids].concat())
 }
 
+#[test]
+fn fifos_in_a_directory_are_waited_for_by_nobody() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let made = std::process::Command::new("mkfifo").args([dir.path().join("data"), dir.path().join("fifo")]).status();
+    assert!(made.expect("mkfifo").success());
+    assert!(matches!(Recording::open(dir.path()), Err(OpenError::Io { .. })));
+    std::fs::remove_file(dir.path().join("data")).expect("it is there");
+    std::fs::write(dir.path().join("data"), recording(ByteOrder::NATIVE, None, false)).expect("a file");
+    assert!(Recording::open(dir.path()).is_ok());
+    std::fs::rename(dir.path().join("fifo"), dir.path().join("data.0")).expect("it is there");
+    assert!(matches!(Recording::open(dir.path()), Err(OpenError::Io { .. })));
+}
+
 /// The same bytes again and again, behind some others.
 struct Repeated {
     first: io::Cursor<Vec<u8>>,
