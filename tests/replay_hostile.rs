@@ -724,3 +724,62 @@ fn a_piece_that_its_record_has_no_room_for_is_an_error() {
         }
     }
 }
+
+#[test]
+fn a_payload_of_any_size_that_is_not_there_is_one_error() {
+    for announced in [1, 1 << 32, 1 << 60, u64::MAX] {
+        let trace = bare(RecordType::AUXTRACE, &[&u64::to_ne_bytes(announced)[..], &[0; 32]].concat());
+        let bytes = pipe([piped_event(&[1]), sample(ByteOrder::NATIVE, 5), trace]);
+        for order in [Order::Recorded, Order::default()] {
+            let at = read(bytes.clone(), order).expect("it opens");
+            let stream = Recording::from_stream(io::Cursor::new(bytes.clone())).expect("it opens");
+            for seen in [at, drain(&mut stream.records(order))] {
+                assert_eq!((seen.records.len(), seen.errors.len()), (3, 1), "{announced} {:?}", seen.errors);
+            }
+        }
+    }
+}
+
+/// A file that is larger than what there is of it.
+struct Sparse(Vec<u8>);
+
+impl ReadAt for Sparse {
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        match self.0.read_at(into, offset)? {
+            0 => {
+                into.fill(0);
+                Ok(into.len())
+            }
+            len => Ok(len),
+        }
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(1 << 40)
+    }
+}
+
+#[test]
+fn sections_of_a_file_that_are_too_large_are_not_read() {
+    let bytes = recording(ByteOrder::NATIVE, None, false);
+    let header = FileHeader::from_bytes(&bytes).expect("a header");
+    let table = header.data.end().expect("an end") as usize;
+    let with = |words: &[(usize, u64)]| Sparse(with_words(words));
+    let held = peak(|| {
+        for size in [Metadata::MAX_FEATURE as u64 + 1, 1 << 39] {
+            let recording = Recording::from_read_at(with(&[(table + 8, size)])).expect("it opens");
+            assert!(matches!(recording.metadata().warnings(), [Warning::Feature { .. }]));
+        }
+        let ids = (header.attrs.offset + header.attr_size - 8) as usize;
+        let count = Metadata::MAX_IDS as u64 + 1;
+        assert!(matches!(
+            Recording::from_read_at(with(&[(ids, 8 * count)])),
+            Err(OpenError::TooManyIds { count: found }) if found == count
+        ));
+        assert!(matches!(
+            Recording::from_read_at(with(&[(ATTRS_SIZE, 144 << 32)])),
+            Err(OpenError::Events { count: 0x1_0000_0000 })
+        ));
+    });
+    assert!(held < 1 << 20, "{held}");
+}
