@@ -570,3 +570,216 @@ fn directories_have_to_be_recordings() {
     std::fs::create_dir(dir.path().join("data.11")).expect("a directory");
     assert!(matches!(Recording::open(dir.path()), Err(OpenError::Io { .. })));
 }
+
+/// An event of a pipe, with its ids.
+fn piped_event(ids: &[u64]) -> Vec<u8> {
+    let ids: Vec<u8> = ids.iter().flat_map(|id| id.to_ne_bytes()).collect();
+    bare(RecordType::HEADER_ATTR, &[&attr().to_bytes(ByteOrder::NATIVE)[..], &ids].concat())
+}
+
+#[test]
+fn fifos_in_a_directory_are_waited_for_by_nobody() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let made = std::process::Command::new("mkfifo").args([dir.path().join("data"), dir.path().join("fifo")]).status();
+    assert!(made.expect("mkfifo").success());
+    assert!(matches!(Recording::open(dir.path()), Err(OpenError::Io { .. })));
+    std::fs::remove_file(dir.path().join("data")).expect("it is there");
+    std::fs::write(dir.path().join("data"), recording(ByteOrder::NATIVE, None, false)).expect("a file");
+    assert!(Recording::open(dir.path()).is_ok());
+    std::fs::rename(dir.path().join("fifo"), dir.path().join("data.0")).expect("it is there");
+    assert!(matches!(Recording::open(dir.path()), Err(OpenError::Io { .. })));
+}
+
+/// The same bytes again and again, behind some others.
+struct Repeated {
+    first: io::Cursor<Vec<u8>>,
+    again: Vec<u8>,
+    left: usize,
+}
+
+impl Read for Repeated {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self.first.read(into)? {
+            0 if self.left > 0 => {
+                self.left -= 1;
+                let len = self.again.len().min(into.len());
+                into[..len].copy_from_slice(&self.again[..len]);
+                Ok(len)
+            }
+            len => Ok(len),
+        }
+    }
+}
+
+#[test]
+fn pieces_with_nothing_in_them_take_no_memory() {
+    for order in [Order::Recorded, Order::Time { window: 1 << 20 }] {
+        let (number, at_once) = (1_000_000, 1000);
+        let first = io::Cursor::new(pipe([piped_event(&[1])]));
+        let again = bare(RecordType::COMPRESSED, &[]).repeat(at_once);
+        let held = peak(|| {
+            let stream = Repeated { first, again, left: number / at_once };
+            let mut records = Recording::from_stream(stream).expect("it opens").records(order);
+            let mut seen = 0;
+            while let Some(entry) = records.next() {
+                entry.expect("a sound recording");
+                seen += 1;
+            }
+            // Behind a part of a read there is the rest of the bytes, which are all the same.
+            assert!(seen > number / 2, "{seen}");
+        });
+        assert!(held < 4 << 20, "{order:?}: {held}");
+    }
+}
+
+#[test]
+fn where_small_pieces_come_from_counts_for_the_window() {
+    let mut lost = Vec::new();
+    let id = SampleId { time: Some(7), identifier: Some(1), ..SampleId::default() };
+    let encoder = Encoder::new(&attr(), ByteOrder::NATIVE).expect("a layout");
+    encoder.encode(Misc::empty(), &Body::Lost(Lost { id: 1, lost: 1 }), &id, &mut lost).expect("a record");
+    let number = (3 << 20) / lost.len();
+    let mut zstd = zstd::stream::write::Encoder::new(Vec::new(), 1).expect("zstd");
+    let mut pieces = Vec::new();
+    for byte in lost.repeat(number) {
+        zstd.write_all(&[byte]).expect("zstd");
+        zstd.flush().expect("zstd");
+        pieces.extend(bare(RecordType::COMPRESSED, zstd.get_ref()));
+        zstd.get_mut().clear();
+    }
+    let bytes = pipe([piped_event(&[1]), pieces]);
+    let window = 4 << 20;
+    let held = peak(|| {
+        let mut records = Recording::from_read_at(bytes).expect("it opens").records(Order::Time { window });
+        let mut seen = 0;
+        while let Some(entry) = records.next() {
+            seen += usize::from(entry.expect("a sound recording").type_() == RecordType::LOST);
+        }
+        assert_eq!(seen, number);
+        assert!(records.order_stats().early > 0);
+    });
+    // A chunk of 256 KiB that is being filled may have as many origins as bytes.
+    assert!(held < window + (24 << 20), "{held}");
+}
+
+#[test]
+fn names_of_events_are_kept_within_the_bound() {
+    let events = 1500;
+    let name = |id: u64| {
+        let mut body = [2_u64.to_ne_bytes(), id.to_ne_bytes()].concat();
+        body.extend(vec![b'n'; 64_999]);
+        body.push(0);
+        bare(RecordType::EVENT_UPDATE, &body)
+    };
+    let names: Vec<u8> = (0..events).flat_map(name).collect();
+    let compressed = zstd::encode_all(&names[..], 1).expect("zstd");
+    drop(names);
+    let pieces = compressed.chunks(65_000).map(|piece| bare(RecordType::COMPRESSED, piece));
+    let bytes = pipe((0..events).map(|id| piped_event(&[id])).chain(pieces));
+    let held = peak(|| {
+        let mut records = Recording::from_read_at(bytes).expect("it opens").records(Order::Recorded);
+        while let Some(entry) = records.next() {
+            entry.expect("a sound recording");
+        }
+        let metadata = records.metadata();
+        let named = metadata.events().iter().filter(|event| event.name.is_some()).count();
+        assert_eq!(named, Metadata::MAX_FEATURE / 64_999);
+        assert!(metadata.warnings().iter().any(|warning| matches!(warning, Warning::NotKept { .. })));
+    });
+    assert!(held < Metadata::MAX_FEATURE + (8 << 20), "{held}");
+}
+
+#[test]
+fn a_name_is_that_of_the_first_event_with_the_id() {
+    let name = |id: u64, name: &[u8; 8]| {
+        bare(RecordType::EVENT_UPDATE, &[2_u64.to_ne_bytes(), id.to_ne_bytes(), *name].concat())
+    };
+    let said = [
+        piped_event(&[1, 2]),
+        piped_event(&[2, 3]),
+        name(2, b"first\0\0\0"),
+        name(3, b"second\0\0"),
+        name(4, b"none\0\0\0\0"),
+    ];
+    let mut records = Recording::from_read_at(pipe(said)).expect("it opens").records(Order::Recorded);
+    assert_eq!(drain(&mut records).records.len(), 5);
+    let names: Vec<_> = records.metadata().events().iter().map(|event| event.name.as_deref()).collect();
+    assert_eq!(names, [Some("first"), Some("second")]);
+}
+
+#[test]
+fn a_piece_that_its_record_has_no_room_for_is_an_error() {
+    let piece = zstd::encode_all(&sample(ByteOrder::NATIVE, 5)[..], 1).expect("zstd");
+    for wrong in [piece.len() as u64 + 1, 1 << 60, u64::MAX] {
+        let cut = bare(RecordType::COMPRESSED2, &[&wrong.to_ne_bytes()[..], &piece].concat());
+        for damaged in [cut, bare(RecordType::COMPRESSED2, &[0; 7])] {
+            let said = [piped_event(&[1]), damaged.clone(), sample(ByteOrder::NATIVE, 6)];
+            let at = pipe(said[..1].iter().cloned()).len() as u64;
+            let mut records = Recording::from_read_at(pipe(said)).expect("it opens").records(Order::Recorded);
+            records.next().expect("the event").expect("sound");
+            assert_eq!(records.next().expect("the record").expect("there").bytes(), damaged);
+            assert!(matches!(records.next(), Some(Err(ReadError::Zstd { position, .. })) if position == at));
+            assert_eq!(records.next().expect("what is behind it").expect("sound").time(), Some(6));
+            assert!(records.next().is_none());
+        }
+    }
+}
+
+#[test]
+fn a_payload_of_any_size_that_is_not_there_is_one_error() {
+    for announced in [1, 1 << 32, 1 << 60, u64::MAX] {
+        let trace = bare(RecordType::AUXTRACE, &[&u64::to_ne_bytes(announced)[..], &[0; 32]].concat());
+        let bytes = pipe([piped_event(&[1]), sample(ByteOrder::NATIVE, 5), trace]);
+        for order in [Order::Recorded, Order::default()] {
+            let at = read(bytes.clone(), order).expect("it opens");
+            let stream = Recording::from_stream(io::Cursor::new(bytes.clone())).expect("it opens");
+            for seen in [at, drain(&mut stream.records(order))] {
+                assert_eq!((seen.records.len(), seen.errors.len()), (3, 1), "{announced} {:?}", seen.errors);
+            }
+        }
+    }
+}
+
+/// A file that is larger than what there is of it.
+struct Sparse(Vec<u8>);
+
+impl ReadAt for Sparse {
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        match self.0.read_at(into, offset)? {
+            0 => {
+                into.fill(0);
+                Ok(into.len())
+            }
+            len => Ok(len),
+        }
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(1 << 40)
+    }
+}
+
+#[test]
+fn sections_of_a_file_that_are_too_large_are_not_read() {
+    let bytes = recording(ByteOrder::NATIVE, None, false);
+    let header = FileHeader::from_bytes(&bytes).expect("a header");
+    let table = header.data.end().expect("an end") as usize;
+    let with = |words: &[(usize, u64)]| Sparse(with_words(words));
+    let held = peak(|| {
+        for size in [Metadata::MAX_FEATURE as u64 + 1, 1 << 39] {
+            let recording = Recording::from_read_at(with(&[(table + 8, size)])).expect("it opens");
+            assert!(matches!(recording.metadata().warnings(), [Warning::Feature { .. }]));
+        }
+        let ids = (header.attrs.offset + header.attr_size - 8) as usize;
+        let count = Metadata::MAX_IDS as u64 + 1;
+        assert!(matches!(
+            Recording::from_read_at(with(&[(ids, 8 * count)])),
+            Err(OpenError::TooManyIds { count: found }) if found == count
+        ));
+        assert!(matches!(
+            Recording::from_read_at(with(&[(ATTRS_SIZE, 144 << 32)])),
+            Err(OpenError::Events { count: 0x1_0000_0000 })
+        ));
+    });
+    assert!(held < 1 << 20, "{held}");
+}

@@ -27,6 +27,8 @@ struct Chunk {
     filled: usize,
     /// Records in it that wait, and those who fill it.
     users: u32,
+    /// Records in it that are lent in a batch.
+    lent: u32,
     origins: Vec<Origin>,
 }
 
@@ -35,30 +37,40 @@ struct Chunk {
 pub(crate) struct Chunks {
     all: Vec<Chunk>,
     free: Vec<u32>,
+    /// Chunks that have users.
+    used: usize,
+    /// Their origins.
+    origins: usize,
 }
 
 impl Chunks {
     /// An empty chunk, with one user.
     pub(crate) fn take(&mut self) -> u32 {
+        self.used += 1;
         if let Some(id) = self.free.pop() {
             let chunk = &mut self.all[id as usize];
             chunk.filled = 0;
             chunk.users = 1;
-            chunk.origins.clear();
             return id;
         }
-        self.all.push(Chunk { bytes: vec![0; CHUNK].into(), filled: 0, users: 1, origins: Vec::new() });
+        self.all.push(Chunk { bytes: vec![0; CHUNK].into(), filled: 0, users: 1, lent: 0, origins: Vec::new() });
         (self.all.len() - 1) as u32
     }
 
-    /// Chunks in which something is.
-    pub(crate) fn used(&self) -> usize {
-        self.all.len() - self.free.len()
+    /// Bytes of the chunks in which something waits. What is lent in a batch is whoever's who asked for it.
+    pub(crate) fn memory(&self) -> usize {
+        // While a list grows there are two of it.
+        self.used * CHUNK + self.origins * size_of::<Origin>() * 3
     }
 
     #[inline]
     pub(crate) fn hold(&mut self, chunk: u32, users: u32) {
-        self.all[chunk as usize].users += users;
+        let chunk = &mut self.all[chunk as usize];
+        if chunk.users == 0 {
+            self.used += 1;
+            self.origins += chunk.origins.len();
+        }
+        chunk.users += users;
     }
 
     #[inline]
@@ -66,7 +78,34 @@ impl Chunks {
         let users = &mut self.all[chunk as usize].users;
         *users -= 1;
         if *users == 0 {
-            self.free.push(chunk);
+            self.used -= 1;
+            self.origins -= self.all[chunk as usize].origins.len();
+            self.free_if_unused(chunk);
+        }
+    }
+
+    /// Holds a chunk for a record of a batch.
+    #[inline]
+    pub(crate) fn lend(&mut self, chunk: u32) {
+        self.all[chunk as usize].lent += 1;
+    }
+
+    #[inline]
+    pub(crate) fn give_back(&mut self, chunk: u32) {
+        let lent = &mut self.all[chunk as usize].lent;
+        *lent -= 1;
+        if *lent == 0 {
+            self.free_if_unused(chunk);
+        }
+    }
+
+    fn free_if_unused(&mut self, id: u32) {
+        let chunk = &mut self.all[id as usize];
+        if (chunk.users, chunk.lent) == (0, 0) {
+            chunk.origins.clear();
+            // Few pieces are so small that there are more in a chunk.
+            chunk.origins.shrink_to(1000);
+            self.free.push(id);
         }
     }
 
@@ -91,6 +130,9 @@ impl Chunks {
 
     /// Says that `bytes` more are filled, which stand at `position` in the recording.
     pub(crate) fn fill(&mut self, chunk: u32, bytes: usize, position: u64, moves: bool) {
+        if bytes == 0 {
+            return;
+        }
         let chunk = &mut self.all[chunk as usize];
         let start = chunk.filled as u32;
         chunk.filled += bytes;
@@ -103,6 +145,7 @@ impl Chunks {
         });
         if !goes_on {
             chunk.origins.push(Origin { start, position, moves });
+            self.origins += 1;
         }
     }
 

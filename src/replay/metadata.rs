@@ -44,6 +44,8 @@ pub struct Metadata {
     order: ByteOrder,
     header: Option<FileHeader>,
     events: Vec<RecordedEvent>,
+    /// The event of each id that a stream has named: the first one, where there are several.
+    by_id: BTreeMap<u64, u32>,
     decoder: Decoder,
     features: BTreeMap<FeatureId, Place>,
     source: Option<Arc<dyn ReadAt>>,
@@ -64,7 +66,8 @@ impl Metadata {
     pub const MAX_EVENTS: usize = 1 << 14;
     /// The most ids of events that are read.
     pub const MAX_IDS: usize = 1 << 20;
-    /// The largest feature section that is read, and the most bytes of features that are kept of a stream.
+    /// The largest feature section that is read, and the most bytes of features and of events' names that are kept of a
+    /// stream.
     pub const MAX_FEATURE: usize = 64 << 20;
     /// The most warnings that are kept.
     pub const MAX_WARNINGS: usize = 1000;
@@ -75,6 +78,7 @@ impl Metadata {
             order,
             header: None,
             events: Vec::new(),
+            by_id: BTreeMap::new(),
             decoder: Decoder::empty(order),
             features: BTreeMap::new(),
             source: None,
@@ -276,19 +280,31 @@ impl Metadata {
             User::HeaderAttr(record) => {
                 let is_full =
                     self.events.len() >= Self::MAX_EVENTS || self.ids.saturating_add(record.ids.len()) > Self::MAX_IDS;
-                let (attr, ids) = (record.attr, record.ids.iter().collect());
+                let (attr, ids): (Attr, Vec<u64>) = (record.attr, record.ids.iter().collect());
                 match is_full {
                     true => self.warn(not_kept(RecordType::HEADER_ATTR)),
-                    false => self.push(attr, ids),
+                    false => {
+                        let event = self.events.len() as u32;
+                        for id in &ids {
+                            self.by_id.entry(*id).or_insert(event);
+                        }
+                        self.push(attr, ids);
+                    }
                 }
             }
             User::EventUpdate(update) => {
                 let user::Update::Name(name) = update.update else { return };
                 let name = String::from_utf8_lossy(name.as_bytes()).into_owned();
-                let id = update.id;
-                if let Some(event) = self.events.iter_mut().find(|event| event.ids.contains(&id)) {
-                    event.name = Some(name);
+                let kept = self.kept.saturating_add(name.len());
+                let Some(event) = self.by_id.get(&update.id).and_then(|event| self.events.get_mut(*event as usize))
+                else {
+                    return;
+                };
+                if kept > Self::MAX_FEATURE {
+                    return self.warn(not_kept(RecordType::EVENT_UPDATE));
                 }
+                self.kept = kept;
+                event.name = Some(name);
             }
             User::HeaderFeature(feature) => {
                 let Ok(id) = u8::try_from(feature.feat_id) else { return };

@@ -1,7 +1,7 @@
 //! One sequence of records of a recording, in the order that is asked for.
 
 use crate::record::RecordType;
-use crate::replay::chunks::{CHUNK, Chunks};
+use crate::replay::chunks::Chunks;
 use crate::replay::error::{ReadError, Warning};
 use crate::replay::metadata::{Form, Metadata};
 use crate::replay::order::{Order, OrderStats, Queue, Waiting};
@@ -192,7 +192,7 @@ impl Part {
     /// Lets records go when too many wait.
     fn keep_bound(&mut self, chunks: &Chunks) {
         if let Some(window) = self.window
-            && chunks.used().saturating_mul(CHUNK).saturating_add(self.queue.memory()) > window
+            && chunks.memory().saturating_add(self.queue.memory()) > window
         {
             self.queue.halve();
         }

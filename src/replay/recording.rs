@@ -11,8 +11,9 @@ use crate::replay::records::Records;
 use crate::replay::ring_image::RingScanner;
 use crate::replay::scan::Scanner;
 use crate::ring::{AttachError, Consumer};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -39,7 +40,7 @@ use std::sync::Arc;
 /// # Memory
 ///
 /// Files are read piece by piece, and never mapped: what is held is the [window](Order::Time) of records that wait for
-/// their turn, at most 128 MiB of zstd's, and what the header says, within the bounds that [`Metadata`] names.
+/// their turn, at most 128 MiB of zstd's for each file of a directory, and what the header says, within the bounds that [`Metadata`] names.
 pub struct Recording {
     metadata: Metadata,
     sources: Vec<Source>,
@@ -168,7 +169,8 @@ impl Recording {
     fn open_directory(path: &Path) -> Result<Self, OpenError> {
         let open = |path: &Path| {
             let failed = |source| OpenError::Io { what: format!("open {}", path.display()), source };
-            let file = File::open(path).map_err(failed)?;
+            // A FIFO is refused, and nobody is waited for.
+            let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
             let len = file.metadata().map_err(failed)?;
             match len.is_file() {
                 true => Ok((file, len.len())),

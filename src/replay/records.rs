@@ -247,6 +247,10 @@ impl Records {
             if let [part] = &mut *self.parts {
                 let ready = part.take_ready(&mut self.chunks, most - self.batch.len());
                 if !ready.is_empty() {
+                    for waiting in ready {
+                        self.chunks.lend(waiting.place.chunk);
+                        self.chunks.release(waiting.place.chunk);
+                    }
                     self.batch.extend(ready.iter().map(|waiting| Held { waiting: *waiting, part: 0 }));
                     continue;
                 }
@@ -254,7 +258,7 @@ impl Records {
             match self.advance() {
                 None => break,
                 Some(Ok(waiting)) => {
-                    self.chunks.hold(waiting.place.chunk, 1);
+                    self.chunks.lend(waiting.place.chunk);
                     self.batch.push(Held { waiting, part: self.current as u32 });
                 }
                 Some(Err(error)) if self.batch.is_empty() => return Some(Err(error)),
@@ -270,7 +274,7 @@ impl Records {
 
     fn give_batch_back(&mut self) {
         for held in self.batch.drain(..) {
-            self.chunks.release(held.waiting.place.chunk);
+            self.chunks.give_back(held.waiting.place.chunk);
         }
     }
 

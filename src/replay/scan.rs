@@ -8,6 +8,7 @@ use crate::replay::error::ReadError;
 use crate::replay::inflate::Inflater;
 use crate::replay::input::Input;
 use std::io;
+use std::ops::Range;
 
 /// A whole record.
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +111,11 @@ struct Piece {
     start: usize,
     end: usize,
     position: u64,
+}
+
+impl Piece {
+    /// Where a piece is that its record has no room for.
+    const NONE: Range<usize> = CHUNK..2 * CHUNK;
 }
 
 impl Scanner {
@@ -220,8 +226,7 @@ impl Scanner {
                 let start = Header::SIZE + 8;
                 match usize::try_from(size).ok().and_then(|size| start.checked_add(size)) {
                     Some(end) if end <= bytes.len() => start..end,
-                    // Decoding the record says what is wrong.
-                    _ => return,
+                    _ => Piece::NONE,
                 }
             }
             _ => return,
@@ -369,7 +374,9 @@ impl Compressed {
             // Nothing that fits is left undone: the stream may hold back what it had no room for.
             let to = self.window.make_room(chunks, needed);
             let Some((bytes, into)) = chunks.two(from, to) else { return Ok(None) };
-            let compressed = bytes.get(start..end).unwrap_or_default();
+            let Some(compressed) = bytes.get(start..end) else {
+                return Err(failed("the record is shorter than what it says to hold".to_owned()));
+            };
             let (read, written) = inflater.run(compressed, into).map_err(failed)?;
             start += read;
             chunks.fill(to, written, position, false);
