@@ -386,6 +386,23 @@ fn what_is_read_is_not_written_over() {
 }
 
 #[test]
+fn an_error_that_nobody_reads_is_no_panic() {
+    let full = || File::options().write(true).open("/dev/full").expect("/dev/full");
+    let path = fixture("rounds");
+    let cases = [(&["replay", "-q", text(&path)][..], 0), (&["dump", "/nonexistent"], 1)];
+    for (arguments, expected) in cases {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_perfring"));
+        let status = command.args(arguments).stdout(Stdio::null()).stderr(full()).status().expect("the command runs");
+        assert_eq!(status.code(), Some(expected), "{arguments:?}");
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_perfring"));
+    let output = command.args(["completions", "bash"]).stdout(full()).output().expect("the command runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("No space left on device"), "{said}");
+}
+
+#[test]
 fn an_event_that_does_not_exist_gets_suggestions() {
     let (status, said) = failed(&["record", "-e", "page-fault", "-o", "/dev/null", "--", "true"]);
     assert_eq!(status, 1, "{said}");

@@ -83,7 +83,7 @@ impl Complaints {
     /// The warnings that were added since the last time.
     pub(super) fn warnings(&mut self, metadata: &Metadata) {
         for warning in metadata.warnings().get(self.warned..).unwrap_or_default() {
-            eprintln!("perfring: warning: {warning}");
+            say!("perfring: warning: {warning}");
         }
         self.warned = metadata.warnings().len();
     }

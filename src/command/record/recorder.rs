@@ -214,7 +214,7 @@ impl<'a> Recorder<'a> {
             match self.writer.add_ids(id.event, &[id.id]) {
                 Ok(()) => {}
                 Err(WriteError::Started) => {
-                    eprintln!("perfring: warning: a ring came later, and a stream cannot say whose it is");
+                    say!("perfring: warning: a ring came later, and a stream cannot say whose it is");
                 }
                 Err(error) => return Err(named(&self.path, error)),
             }
@@ -258,13 +258,13 @@ impl<'a> Recorder<'a> {
 
 fn summarize(path: &Option<PathBuf>, written: &Written, seen: &Seen) {
     let Some(path) = path else {
-        return eprintln!("{} bytes of records", written.data);
+        return say!("{} bytes of records", written.data);
     };
     let compressed = match written.plain {
         0 => String::new(),
         plain => format!(" ({plain} before they were compressed)"),
     };
-    eprintln!(
+    say!(
         "{}: {} samples, {} records, {} bytes{compressed}, {} lost",
         path.display(),
         seen.samples,
