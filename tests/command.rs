@@ -386,6 +386,25 @@ fn what_is_read_is_not_written_over() {
 }
 
 #[test]
+fn neither_the_standard_input_nor_a_file_of_a_directory_is_written_over() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("data");
+    std::fs::copy(fixture("rounds"), &path).expect("a copy");
+    for option in ["--data", "--image"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_perfring"))
+            .args(["replay", "-", option, text(&path)])
+            .stdin(File::open(&path).expect("it is there"))
+            .output()
+            .expect("the command runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && said.contains("is what is read"), "{said}");
+        let (status, said) = failed(&["replay", text(dir.path()), option, text(&path)]);
+        assert!(status == 1 && said.contains("is what is read"), "{said}");
+    }
+    assert_eq!(std::fs::read(&path).expect("it is there"), std::fs::read(fixture("rounds")).expect("a recording"));
+}
+
+#[test]
 fn an_error_that_nobody_reads_is_no_panic() {
     let full = || File::options().write(true).open("/dev/full").expect("/dev/full");
     let path = fixture("rounds");
