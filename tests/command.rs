@@ -405,6 +405,25 @@ fn neither_the_standard_input_nor_a_file_of_a_directory_is_written_over() {
 }
 
 #[test]
+fn what_a_stream_says_before_its_records_is_copied() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for name in ["pipe", "pipe_tracepoints"] {
+        let (from, to) = (fixture(name), dir.path().join(name));
+        fine(&["replay", text(&from), "--data", text(&to)]);
+        let (mut from, mut to) = (stats(&from), stats(&to));
+        for counts in [&mut from, &mut to] {
+            // What a file has in its header, rounds, and the sum.
+            counts.retain(|name, _| {
+                !["HEADER_ATTR", "HEADER_FEATURE", "HEADER_TRACING_DATA", "EVENT_UPDATE", "FINISHED_ROUND", "TOTAL"]
+                    .contains(&name.as_str())
+            });
+        }
+        assert!(from.contains_key("THREAD_MAP"), "{from:?}");
+        assert_eq!(from, to, "{name}");
+    }
+}
+
+#[test]
 fn an_error_that_nobody_reads_is_no_panic() {
     let full = || File::options().write(true).open("/dev/full").expect("/dev/full");
     let path = fixture("rounds");
