@@ -441,6 +441,21 @@ fn an_error_that_nobody_reads_is_no_panic() {
 }
 
 #[test]
+fn a_recording_is_its_owners_and_no_fifo() {
+    use std::os::unix::fs::PermissionsExt;
+    if !require_kernel(Need::OwnEvents) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, fifo) = (dir.path().join("data"), dir.path().join("fifo"));
+    fine(&["record", "-q", "-e", "cpu-clock:u", "-o", text(&path), "--", "true"]);
+    assert_eq!(path.metadata().expect("it is there").permissions().mode() & 0o077, 0);
+    assert!(Command::new("mkfifo").arg(&fifo).status().expect("coreutils").success());
+    let (status, said) = failed(&["record", "-q", "-e", "cpu-clock:u", "-o", text(&fifo), "--", "true"]);
+    assert!(status == 1 && said.contains("FIFO"), "{said}");
+}
+
+#[test]
 fn an_event_that_does_not_exist_gets_suggestions() {
     let (status, said) = failed(&["record", "-e", "page-fault", "-o", "/dev/null", "--", "true"]);
     assert_eq!(status, 1, "{said}");
