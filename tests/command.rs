@@ -386,6 +386,76 @@ fn what_is_read_is_not_written_over() {
 }
 
 #[test]
+fn neither_the_standard_input_nor_a_file_of_a_directory_is_written_over() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("data");
+    std::fs::copy(fixture("rounds"), &path).expect("a copy");
+    for option in ["--data", "--image"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_perfring"))
+            .args(["replay", "-", option, text(&path)])
+            .stdin(File::open(&path).expect("it is there"))
+            .output()
+            .expect("the command runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && said.contains("is what is read"), "{said}");
+        let (status, said) = failed(&["replay", text(dir.path()), option, text(&path)]);
+        assert!(status == 1 && said.contains("is what is read"), "{said}");
+    }
+    assert_eq!(std::fs::read(&path).expect("it is there"), std::fs::read(fixture("rounds")).expect("a recording"));
+}
+
+#[test]
+fn what_a_stream_says_before_its_records_is_copied() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for name in ["pipe", "pipe_tracepoints"] {
+        let (from, to) = (fixture(name), dir.path().join(name));
+        fine(&["replay", text(&from), "--data", text(&to)]);
+        let (mut from, mut to) = (stats(&from), stats(&to));
+        for counts in [&mut from, &mut to] {
+            // What a file has in its header, rounds, and the sum.
+            counts.retain(|name, _| {
+                !["HEADER_ATTR", "HEADER_FEATURE", "HEADER_TRACING_DATA", "EVENT_UPDATE", "FINISHED_ROUND", "TOTAL"]
+                    .contains(&name.as_str())
+            });
+        }
+        assert!(from.contains_key("THREAD_MAP"), "{from:?}");
+        assert_eq!(from, to, "{name}");
+    }
+}
+
+#[test]
+fn an_error_that_nobody_reads_is_no_panic() {
+    let full = || File::options().write(true).open("/dev/full").expect("/dev/full");
+    let path = fixture("rounds");
+    let cases = [(&["replay", "-q", text(&path)][..], 0), (&["dump", "/nonexistent"], 1)];
+    for (arguments, expected) in cases {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_perfring"));
+        let status = command.args(arguments).stdout(Stdio::null()).stderr(full()).status().expect("the command runs");
+        assert_eq!(status.code(), Some(expected), "{arguments:?}");
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_perfring"));
+    let output = command.args(["completions", "bash"]).stdout(full()).output().expect("the command runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("No space left on device"), "{said}");
+}
+
+#[test]
+fn a_recording_is_its_owners_and_no_fifo() {
+    use std::os::unix::fs::PermissionsExt;
+    if !require_kernel(Need::OwnEvents) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, fifo) = (dir.path().join("data"), dir.path().join("fifo"));
+    fine(&["record", "-q", "-e", "cpu-clock:u", "-o", text(&path), "--", "true"]);
+    assert_eq!(path.metadata().expect("it is there").permissions().mode() & 0o077, 0);
+    assert!(Command::new("mkfifo").arg(&fifo).status().expect("coreutils").success());
+    let (status, said) = failed(&["record", "-q", "-e", "cpu-clock:u", "-o", text(&fifo), "--", "true"]);
+    assert!(status == 1 && said.contains("FIFO"), "{said}");
+}
+
+#[test]
 fn an_event_that_does_not_exist_gets_suggestions() {
     let (status, said) = failed(&["record", "-e", "page-fault", "-o", "/dev/null", "--", "true"]);
     assert_eq!(status, 1, "{said}");

@@ -120,7 +120,7 @@ fn lines(
     complaints.warnings(records.metadata());
     let late = records.order_stats().late;
     if late > 0 {
-        eprintln!("perfring: warning: {late} records were found when younger ones had been printed");
+        say!("perfring: warning: {late} records were found when younger ones had been printed");
     }
     Ok(())
 }

@@ -16,9 +16,12 @@ pub(super) fn write(records: Records, shape: Shape, file: &Path, image: &Path) -
     }
     complaints.warnings(written.records().metadata());
     let (stats, description) = written.finish().map_err(|error| failed(&error))?;
-    eprintln!(
+    say!(
         "{} records, {} bytes, in a ring of {} bytes; {} records left out that no ring holds",
-        stats.records, stats.bytes, description.data_size, stats.beside,
+        stats.records,
+        stats.bytes,
+        description.data_size,
+        stats.beside,
     );
     Ok(complaints.outcome(file))
 }
@@ -43,6 +46,6 @@ pub(super) fn write_data(
     let writer = Writer::file(out, options).map_err(|error| failed(&error))?;
     let copied = copy(recording.records(order), writer, |defect| complaints.defect(defect));
     let copied = copied.map_err(|error| failed(&error))?;
-    eprintln!("{} records, and {} of perf, in {} bytes", copied.records, copied.user, copied.written.data);
+    say!("{} records, and {} of perf, in {} bytes", copied.records, copied.user, copied.written.data);
     Ok(complaints.outcome(file))
 }

@@ -1,5 +1,13 @@
 //! What the command `perfring` does.
 
+/// Prints a line on the standard error. That nobody reads it, or that it is full, keeps nothing from going on.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        let line = format!("{}\n", format_args!($($text)*));
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
+    }};
+}
+
 mod dump;
 mod folded;
 mod header;
@@ -61,23 +69,25 @@ pub fn main() -> ExitCode {
             })
         }
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Arguments::command(), "perfring", &mut io::stdout());
-            Ok(Outcome::Fine)
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "perfring", &mut script);
+            let mut out = io::stdout().lock();
+            out.write_all(&script).and_then(|()| out.flush()).map(|()| Outcome::Fine).map_err(Failure::from)
         }
     };
     match outcome {
         Ok(Outcome::Fine) => ExitCode::SUCCESS,
         Ok(Outcome::AtFault(reason)) => {
-            eprintln!("perfring: {reason}");
+            say!("perfring: {reason}");
             ExitCode::FAILURE
         }
         Err(Failure::Closed) => ExitCode::SUCCESS,
         Err(failure @ Failure::Usage(_)) => {
-            eprintln!("perfring: {failure}");
+            say!("perfring: {failure}");
             ExitCode::from(2)
         }
         Err(failure) => {
-            eprintln!("perfring: {failure}");
+            say!("perfring: {failure}");
             ExitCode::FAILURE
         }
     }

@@ -83,7 +83,7 @@ impl Complaints {
     /// The warnings that were added since the last time.
     pub(super) fn warnings(&mut self, metadata: &Metadata) {
         for warning in metadata.warnings().get(self.warned..).unwrap_or_default() {
-            eprintln!("perfring: warning: {warning}");
+            say!("perfring: warning: {warning}");
         }
         self.warned = metadata.warnings().len();
     }
@@ -158,7 +158,10 @@ impl Drop for Progress {
 /// Makes a file, but not of the one that is read.
 pub(super) fn create(path: &Path, read: &Path) -> Result<File, Failure> {
     let of = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
-    if of(path).is_some_and(|file| of(read) == Some(file)) {
+    let read = if read.as_os_str() == "-" { Path::new("/dev/stdin") } else { read };
+    // Of a directory, neither itself nor a file in it.
+    let is_inside = || read.is_dir() && path.canonicalize().is_ok_and(|path| path.parent().and_then(of) == of(read));
+    if of(path).is_some_and(|file| of(read) == Some(file)) || is_inside() {
         return Err(Failure::Other(format!("{} is what is read: choose another file to write", path.display())));
     }
     File::create(path).map_err(|error| Failure::file("create", path, error))

@@ -128,7 +128,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     seen.out.flush()?;
     complaints.warnings(replay.records().metadata());
     let stats = replay.stats();
-    eprintln!(
+    say!(
         "{} records, {} bytes, through a ring of {} bytes, full {} times; {} records beside it, {} lost",
         stats.records,
         stats.bytes,

@@ -73,16 +73,13 @@ pub(super) fn write(
     }
     complaints.warnings(records.metadata());
     if let Some(symbolizer) = &symbolizer {
-        symbolizer.warnings().iter().for_each(|warning| eprintln!("perfring: warning: {warning}"));
+        symbolizer.warnings().iter().for_each(|warning| say!("perfring: warning: {warning}"));
     }
     if folded.left_out() > 0 {
-        eprintln!(
-            "perfring: warning: {} samples were left out: there are too many different stacks",
-            folded.left_out()
-        );
+        say!("perfring: warning: {} samples were left out: there are too many different stacks", folded.left_out());
     }
     if folded.total() == 0 {
-        eprintln!("perfring: warning: there is no sample");
+        say!("perfring: warning: there is no sample");
     }
     if let Some(svg) = &arguments.flamegraph {
         let mut file = BufWriter::new(create(svg, path)?);

@@ -1,6 +1,6 @@
 //! One recording out of another.
 
-use crate::record::{RecordType, Text, Words};
+use crate::record::{Header, RecordType, Text, Words};
 use crate::replay::error::ReadError;
 use crate::replay::perf_data::features::EventDesc;
 use crate::replay::perf_data::{Feature, FeatureId, WriteError, Writer, Written};
@@ -75,6 +75,8 @@ pub fn copy(
     let mut has_events = false;
     let mut payload = vec![0; 64 << 10];
     let mut bytes = Vec::new();
+    // What a stream says before its first record of the kernel's: of the threads, of the CPUs, counts.
+    let mut early = Vec::new();
     loop {
         let entry = match records.next() {
             None => break,
@@ -110,30 +112,30 @@ pub fn copy(
         bytes.extend_from_slice(entry.bytes());
         let is_kernel = goes_through(&entry);
         // A stream has told of its events by its first record of the kernel's.
-        if !has_events && (is_kernel || records.metadata().form() != Form::Pipe) {
-            has_events = true;
-            describe(records.metadata(), &mut writer)?;
+        if is_kernel || records.metadata().form() != Form::Pipe {
+            start(records.metadata(), &mut writer, &mut has_events, &mut early)?;
         }
-        if !has_events {
-            // Such as the build ids of a stream, which come before its first record.
+        if !has_events && records.payload() == 0 && early.len() + bytes.len() <= Metadata::MAX_FEATURE {
+            early.extend_from_slice(&bytes);
+            copied.user += 1;
             continue;
         }
+        start(records.metadata(), &mut writer, &mut has_events, &mut early)?;
         writer.record(&bytes)?;
         while records.payload() > 0 {
             let read = records.read_payload(&mut payload).map_err(failed)?;
             writer.payload(payload.get(..read).unwrap_or_default())?;
         }
-        match is_kernel {
-            true => copied.records += 1,
-            false => copied.user += 1,
+        if !is_kernel {
+            copied.user += 1;
+            continue;
         }
+        copied.records += 1;
         if copied.records % ROUND == ROUND - 1 {
             writer.round()?;
         }
     }
-    if !has_events {
-        describe(records.metadata(), &mut writer)?;
-    }
+    start(records.metadata(), &mut writer, &mut has_events, &mut early)?;
     name_events(records.metadata(), &mut writer)?;
     writer.round()?;
     copied.written = writer.finish()?;
@@ -156,6 +158,27 @@ fn describe(metadata: &Metadata, writer: &mut Writer<'_>) -> Result<(), CopyErro
         if let Some(section) = section {
             writer.feature(feature, &section)?;
         }
+    }
+    Ok(())
+}
+
+/// Describes the events before the first record, and writes what came before they were known.
+fn start(
+    metadata: &Metadata,
+    writer: &mut Writer<'_>,
+    has_events: &mut bool,
+    early: &mut Vec<u8>,
+) -> Result<(), CopyError> {
+    if std::mem::replace(has_events, true) {
+        return Ok(());
+    }
+    describe(metadata, writer)?;
+    let mut rest = &std::mem::take(early)[..];
+    while let Some(header) = Header::from_bytes(rest, metadata.order())
+        && let Some((record, behind)) = rest.split_at_checked(header.size.into())
+    {
+        writer.record(record)?;
+        rest = behind;
     }
     Ok(())
 }

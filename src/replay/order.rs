@@ -150,11 +150,21 @@ impl Queue {
         self.let_go(u64::MAX);
     }
 
-    /// Too many wait: the older half goes.
-    pub(crate) fn halve(&mut self) {
+    /// Too many wait: the older half goes, and as many more as it takes for those that stay to lie in `most` chunks.
+    pub(crate) fn halve(&mut self, most: usize) {
         self.stats.early += 1;
         self.sort();
-        self.ready = self.entries.len().div_ceil(2);
+        loop {
+            self.ready += (self.entries.len() - self.ready).div_ceil(2);
+            let staying = self.entries.get(self.ready..).unwrap_or_default();
+            let mut chunks: Vec<u32> = staying.iter().map(|waiting| waiting.place.chunk).collect();
+            chunks.dedup();
+            chunks.sort_unstable();
+            chunks.dedup();
+            if chunks.len() <= most {
+                break;
+            }
+        }
         self.note();
     }
 
@@ -170,7 +180,7 @@ impl Queue {
 
     fn sort(&mut self) {
         self.entries.drain(..self.next);
-        self.next = 0;
+        (self.next, self.ready) = (0, 0);
         // Stable, and made for runs that are sorted: those of the rings, and what waited before.
         self.entries.sort_by_key(|waiting| waiting.time);
     }
@@ -179,5 +189,42 @@ impl Queue {
         if let Some(last) = self.ready.checked_sub(1).and_then(|last| self.entries.get(last)) {
             self.delivered = self.delivered.max(last.time);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_chunk(chunk: u32) -> Place {
+        Place { chunk, start: 0 }
+    }
+
+    #[test]
+    fn records_of_the_far_future_do_not_hold_all_chunks() {
+        let mut queue = Queue::default();
+        for chunk in 0..100 {
+            queue.push(1_000_000 + u64::from(chunk), in_chunk(chunk));
+            (0..100).for_each(|time| queue.push(time, in_chunk(chunk)));
+        }
+        queue.halve(10);
+        let mut gone = 0;
+        let mut last = 0;
+        while let Some(waiting) = queue.pop() {
+            assert!(waiting.time >= last);
+            last = waiting.time;
+            gone += 1;
+        }
+        assert!((10_090..10_100).contains(&gone), "{gone}");
+        assert_eq!(queue.len() + gone, 10_100, "and none is lost");
+    }
+
+    #[test]
+    fn a_half_that_lies_in_few_chunks_stays() {
+        let mut queue = Queue::default();
+        (0..100).for_each(|time| queue.push(time + 1, in_chunk(time as u32 / 10)));
+        queue.halve(7);
+        assert_eq!((queue.ready, queue.len()), (50, 100));
+        assert_eq!(queue.stats, OrderStats { late: 0, early: 1 });
     }
 }

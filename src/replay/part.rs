@@ -1,7 +1,7 @@
 //! One sequence of records of a recording, in the order that is asked for.
 
 use crate::record::RecordType;
-use crate::replay::chunks::Chunks;
+use crate::replay::chunks::{CHUNK, Chunks};
 use crate::replay::error::{ReadError, Warning};
 use crate::replay::metadata::{Form, Metadata};
 use crate::replay::order::{Order, OrderStats, Queue, Waiting};
@@ -194,7 +194,8 @@ impl Part {
         if let Some(window) = self.window
             && chunks.memory().saturating_add(self.queue.memory()) > window
         {
-            self.queue.halve();
+            // One record that stays holds a chunk: a few of those may not take all that there is.
+            self.queue.halve((window / CHUNK * 3 / 4).max(1));
         }
     }
 

@@ -125,7 +125,7 @@ fn open(arguments: &Arguments, chosen: &[events::Chosen], target: SetTarget) -> 
     let failed = |error: SetError| Failure::Other(error.to_string());
     match open(false) {
         Err(SetError::Kernel(perfring::kernel::Error::Permission { allowed_at: 1, .. })) => {
-            eprintln!("perfring: warning: not allowed to observe the kernel: user space only");
+            say!("perfring: warning: not allowed to observe the kernel: user space only");
             open(true).map_err(failed)
         }
         opened => opened.map_err(failed),

@@ -11,6 +11,8 @@ use perfring::replay::{Order, Recording, System};
 use perfring::ring::Wait;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
@@ -59,6 +61,7 @@ pub(super) struct Recorder<'a> {
     synced: Instant,
     /// Bytes of a round after which the next one follows at once.
     busy: u64,
+    has_told_of_late_rings: bool,
 }
 
 fn other(error: impl std::fmt::Display) -> Failure {
@@ -82,7 +85,7 @@ impl<'a> Recorder<'a> {
         let writer = match &path {
             Some(path) => {
                 keep_old(path)?;
-                let file = File::create(path).map_err(|error| Failure::file("create", path, error))?;
+                let file = create(path).map_err(|error| Failure::file("create", path, error))?;
                 Writer::file(file, options)
             }
             None => Writer::pipe(std::io::stdout(), options),
@@ -96,7 +99,17 @@ impl<'a> Recorder<'a> {
         }
         let ids = set.ids().len();
         let busy = (arguments.mmap_pages.saturating_mul(perfring::ring::page_size()) / 8) as u64;
-        let mut recorder = Self { arguments, set, writer, path, attr, ids, synced: Instant::now(), busy };
+        let mut recorder = Self {
+            arguments,
+            set,
+            writer,
+            path,
+            attr,
+            ids,
+            synced: Instant::now(),
+            busy,
+            has_told_of_late_rings: false,
+        };
         recorder.describe_machine(chosen, target)?;
         Ok(recorder)
     }
@@ -213,8 +226,12 @@ impl<'a> Recorder<'a> {
         for id in new {
             match self.writer.add_ids(id.event, &[id.id]) {
                 Ok(()) => {}
+                Err(WriteError::Started) if self.has_told_of_late_rings => {}
                 Err(WriteError::Started) => {
-                    eprintln!("perfring: warning: a ring came later, and a stream cannot say whose it is");
+                    self.has_told_of_late_rings = true;
+                    say!(
+                        "perfring: warning: rings came later, of threads or CPUs, and a stream cannot say whose they are"
+                    );
                 }
                 Err(error) => return Err(named(&self.path, error)),
             }
@@ -258,13 +275,13 @@ impl<'a> Recorder<'a> {
 
 fn summarize(path: &Option<PathBuf>, written: &Written, seen: &Seen) {
     let Some(path) = path else {
-        return eprintln!("{} bytes of records", written.data);
+        return say!("{} bytes of records", written.data);
     };
     let compressed = match written.plain {
         0 => String::new(),
         plain => format!(" ({plain} before they were compressed)"),
     };
-    eprintln!(
+    say!(
         "{}: {} samples, {} records, {} bytes{compressed}, {} lost",
         path.display(),
         seen.samples,
@@ -272,6 +289,15 @@ fn summarize(path: &Option<PathBuf>, written: &Written, seen: &Seen) {
         written.data,
         seen.lost
     );
+}
+
+/// Makes a file that others cannot read: it holds what was in memory.
+fn create(path: &Path) -> io::Result<File> {
+    // To open one would wait for a reader, whatever signals come.
+    if path.metadata().is_ok_and(|found| found.file_type().is_fifo()) {
+        return Err(io::Error::other("it is a FIFO: write to the standard output, -o -, and redirect that"));
+    }
+    File::options().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 enum Fault {
