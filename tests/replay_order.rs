@@ -239,7 +239,7 @@ fn a_batch_is_beside_the_window() {
 #[test]
 fn batches_and_single_records_take_turns() {
     let items: Vec<Item> =
-        (0..3000).map(|n| if n % 50 == 49 { Item::Round } else { Item::Sample(1 + n ^ 5) }).collect();
+        (0..3000).map(|n| if n % 50 == 49 { Item::Round } else { Item::Sample((1 + n) ^ 5) }).collect();
     let bytes = builder(&items, ByteOrder::Big).file();
     for order in [Order::Recorded, Order::default(), Order::Time { window: 1 << 19 }] {
         let (expected, _) = read(open(bytes.clone(), order));
