@@ -24,8 +24,8 @@ fn run(file: &Path, options: &[&str]) -> Output {
 }
 
 /// The objects of a recording that is sound.
-fn dump(name: &str, options: &[&str]) -> Vec<Value> {
-    let output = run(&fixture(name), options);
+fn dump(path: &Path, options: &[&str]) -> Vec<Value> {
+    let (output, name) = (run(path, options), path.display());
     assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("JSON is UTF-8");
     let parsed = text.lines().map(|line| json::parse(line).unwrap_or_else(|error| panic!("{name}: {error}: {line}")));
@@ -39,7 +39,7 @@ fn a_line_is_an_object_and_every_record_has_one() {
     for name in names {
         for options in [&[][..], &["--unordered"]] {
             let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-            let objects = dump(&name, options);
+            let objects = dump(&fixture(&name), options);
             for object in &objects {
                 let type_ = object["type"].as_str().unwrap_or_else(|| panic!("{name}: {object}"));
                 assert!(object["misc"].is_u64() && object["size"].as_u64() >= Some(8), "{name}: {object}");
@@ -228,6 +228,115 @@ impl Compared {
     }
 }
 
+impl Compared {
+    /// The kernel's records, in the order in which perf delivers them.
+    fn recording(&mut self, path: &Path, oracle: &Oracle) {
+        let is_kernel = |object: &Value| {
+            let type_ = object["type"].as_str();
+            RecordType::ALL.iter().any(|known| known.is_kernel() && known.name() == type_)
+        };
+        let objects: Vec<_> = dump(path, &[]).into_iter().filter(is_kernel).collect();
+        assert_eq!(objects.len(), oracle.delivered().count(), "{}", path.display());
+        for (object, record) in objects.iter().zip(oracle.delivered()) {
+            self.record(object, record);
+        }
+    }
+}
+
+/// Has perf record something, as the arguments say, to this file.
+fn perf_record(path: &Path, arguments: &str) -> Result<(), OracleError> {
+    let work = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; ls / >/dev/null";
+    let output = Command::new("perf")
+        .args(["record", "-q", "-o"])
+        .arg(path)
+        .args(arguments.split(' '))
+        .args(["--", "sh", "-c", work])
+        .output()
+        .map_err(OracleError::NoPerf)?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(OracleError::Refused(String::from_utf8_lossy(&output.stderr).into_owned())),
+    }
+}
+
+/// What perf counts, where it says so.
+fn counts(path: &Path) -> BTreeMap<String, u64> {
+    let output = Command::new(env!("CARGO_BIN_EXE_perfring")).args(["dump", "--stats"]).arg(path).output();
+    let output = output.expect("the command was built");
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).expect("text");
+    text.lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(name, count)| (name.to_owned(), count.parse().unwrap()))
+        .collect()
+}
+
+#[test]
+fn what_perf_records_now_is_what_it_prints() {
+    if !common::require_kernel(common::Need::Privileged) {
+        return;
+    }
+    match perf_oracle::version() {
+        Ok(version) if version.contains("6.1") => {}
+        Ok(version) => return common::skip(format_args!("perf is {version}, and what 6.1 prints is understood")),
+        Err(error) => return common::skip(error),
+    }
+    common::with_tracefs(|| {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut compared = Compared::default();
+        for (number, arguments) in [
+            "-e cpu-clock -F 999",
+            "-e cpu-clock -F 999 -g",
+            "-e cpu-clock:u -F 299 --call-graph dwarf",
+            "-e sched:sched_switch -R -a",
+            "-e page-faults -c 1 -e context-switches -c 1",
+            "-e cpu-clock -F 499 -I",
+            "-e cpu-clock:u -F 499 --user-regs=ax,bx,ip,sp",
+            "-e page-faults -c 1 -d -T -W",
+            "-e cpu-clock -F 499 --switch-events -a",
+            "-e cpu-clock -F 999 -z -g",
+            "-e cpu-clock -F 999 --threads -a",
+            "-e {cpu-clock:u,page-faults:u}:S -i -c 200000",
+            "-e cpu-clock -F 499 -k CLOCK_MONOTONIC",
+            "-e cpu-clock -F 499 --namespaces --all-cgroups",
+            "-e cpu-clock -F 499 --per-thread -s",
+            "-e cpu-clock -F 499 -a --overwrite",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let path = dir.path().join(format!("{number}.data"));
+            perf_record(&path, arguments).unwrap_or_else(|error| panic!("{arguments}: {error}"));
+            let oracle = Oracle::of(&path).unwrap_or_else(|error| panic!("{arguments}: {error}"));
+            compared.recording(&path, &oracle);
+            let theirs = perf_oracle::stats(&path).unwrap_or_else(|error| panic!("{arguments}: {error}"));
+            let ours = counts(&path);
+            for (name, count) in &theirs {
+                assert_eq!(ours.get(name), Some(count), "{arguments}: {name}: {ours:?} {theirs:?}");
+            }
+            assert_eq!(ours.len(), theirs.len(), "{arguments}: {ours:?} {theirs:?}");
+        }
+        assert!(compared.0["ip"] > 500 && compared.0["callchain"] > 20, "{:?}", compared.0);
+
+        // As streams.
+        for arguments in ["-e cpu-clock -F 999 -g", "-e cpu-clock -F 999 -z", "-e sched:sched_switch -R -a"] {
+            let path = dir.path().join("pipe");
+            let out = std::fs::File::create(&path).expect("a file");
+            let status = Command::new("perf")
+                .args(["record", "-q", "-o", "-"])
+                .args(arguments.split(' '))
+                .args(["--", "sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done"])
+                .stdout(out)
+                .stderr(std::process::Stdio::null())
+                .status()
+                .expect("perf runs");
+            assert!(status.success(), "{arguments}");
+            let oracle = Oracle::of(&path).unwrap_or_else(|error| panic!("{arguments}: {error}"));
+            compared.recording(&path, &oracle);
+        }
+    });
+}
+
 #[test]
 fn fields_are_those_that_perf_prints() {
     let (mut compared, mut recordings) = (Compared::default(), 0);
@@ -239,15 +348,7 @@ fn fields_are_those_that_perf_prints() {
             Err(error @ OracleError::NoPerf(_)) => return common::skip(error),
             Err(error) => panic!("{name}: {error}"),
         };
-        let is_kernel = |object: &Value| {
-            let type_ = object["type"].as_str();
-            RecordType::ALL.iter().any(|known| known.is_kernel() && known.name() == type_)
-        };
-        let objects: Vec<_> = dump(&name, &[]).into_iter().filter(is_kernel).collect();
-        assert_eq!(objects.len(), oracle.delivered().count(), "{name}");
-        for (object, record) in objects.iter().zip(oracle.delivered()) {
-            compared.record(object, record);
-        }
+        compared.recording(&fixture(&name), &oracle);
         recordings += 1;
     }
     assert!(recordings >= 48, "{recordings}");

@@ -182,3 +182,31 @@ fn batches_are_what_comes_one_by_one() {
         }
     }
 }
+
+#[test]
+fn a_backward_ring_is_read_whole() {
+    use perfring::ring::Mode;
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("image");
+    let builder = Ring::free(256).mode(Mode::OverwriteBackward);
+    // SAFETY: nobody else knows the file.
+    #[allow(unsafe_code)]
+    let ring = unsafe { builder.create_file(&path) }.expect("a ring");
+    let producer = ring.overwrite_producer().expect("a producer");
+    let number = 20_000_u64;
+    for number in 0..number {
+        let mut record = producer.begin_backward(40).expect("a record");
+        record.put(&number.to_ne_bytes());
+        record.commit(9, 0);
+    }
+    drop((producer, ring));
+    let mut records = Recording::open(&path).expect("an image").records(Order::Recorded);
+    // The newest first.
+    let mut expected = number;
+    while let Some(entry) = records.next() {
+        let entry = entry.expect("a sound ring");
+        expected -= 1;
+        assert_eq!(entry.bytes()[8..16], expected.to_ne_bytes());
+    }
+    assert_eq!(expected, 0);
+}

@@ -5,6 +5,7 @@ use perfring::replay::{Metadata, OpenError, ReadError, Recording, ReplayError};
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -55,10 +56,13 @@ impl Failure {
 /// Opens a recording; `-` is the standard input.
 pub(super) fn open(path: &Path) -> Result<Recording, Failure> {
     let failed = |source| Failure::Open { path: path.display().to_string(), source };
-    match path.as_os_str() == "-" {
-        // A file that is the standard input is as good as one with a name.
-        true => Recording::open("/dev/stdin").map_err(failed),
-        false => Recording::open(path).map_err(failed),
+    if path.as_os_str() != "-" {
+        return Recording::open(path).map_err(failed);
+    }
+    // A file that is the standard input is as good as one with a name.
+    match io::stdin().as_fd().try_clone_to_owned() {
+        Ok(input) => Recording::from_file(input.into()).map_err(failed),
+        Err(source) => Err(failed(OpenError::Io { what: "read the standard input".to_owned(), source })),
     }
 }
 

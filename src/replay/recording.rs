@@ -64,16 +64,26 @@ impl Recording {
         if kind.is_dir() {
             return Self::open_directory(path);
         }
-        if !kind.is_file() {
-            return Self::from_stream(file);
-        }
-        match Self::from_read_at(file) {
+        match Self::from_file(file) {
             Err(OpenError::Magic { found }) => match Consumer::open_file(path) {
                 Ok(consumer) => Ok(Self::from_ring(consumer)),
                 Err(AttachError::Magic { .. } | AttachError::TooShort { .. }) => Err(OpenError::Magic { found }),
                 Err(error) => Err(error.into()),
             },
             opened => opened,
+        }
+    }
+
+    /// Opens what an open file holds: from its start, if it can be read at any place, else as a stream from where it is.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]; a ring image is known by [`open`](Self::open) only.
+    pub fn from_file(file: File) -> Result<Self, OpenError> {
+        let failed = |source| OpenError::Io { what: "read the header".to_owned(), source };
+        match file.metadata().map_err(failed)?.is_file() {
+            true => Self::from_read_at(file),
+            false => Self::from_stream(file),
         }
     }
 
@@ -98,7 +108,7 @@ impl Recording {
             return Err(OpenError::HeaderSize { found: size });
         }
         let header = FileHeader::from_bytes(header).ok_or(OpenError::Header { needed: size, len })?;
-        Self::from_file(Form::File, header, source, len)
+        Self::with_header(Form::File, header, source, len)
     }
 
     /// The byte order and the size of the header that starts with these bytes.
@@ -115,7 +125,7 @@ impl Recording {
         Ok((order, size.ok_or(OpenError::Header { needed: FileHeader::PIPE_SIZE as u64, len })?))
     }
 
-    fn from_file(form: Form, header: FileHeader, source: Arc<dyn ReadAt>, len: u64) -> Result<Self, OpenError> {
+    fn with_header(form: Form, header: FileHeader, source: Arc<dyn ReadAt>, len: u64) -> Result<Self, OpenError> {
         let mut metadata = Metadata::of_file(form, header, Arc::clone(&source), len)?;
         let is_unfinished = header.data.size == 0;
         let mut end = header.data.end().unwrap_or(u64::MAX);

@@ -1,12 +1,15 @@
 //! Ring images, read and made.
 
 use crate::record::{ByteOrder, Header, Misc, RecordType};
-use crate::replay::chunks::{CHUNK, Chunks, Place};
+use crate::replay::chunks::{Chunks, Place};
 use crate::replay::error::ReadError;
 use crate::replay::producer::{ReplayError, ReplayStats, Shape, goes_through};
 use crate::replay::records::Records;
 use crate::replay::scan::Found;
-use crate::ring::{BeginError, Consumer, Description, ImageError, ImageWriter, ReadError as RingError, RecordHeader};
+use crate::ring::{
+    BeginError, Consumer, Description, ImageError, ImageWriter, Mode, ReadError as RingError, RecordHeader,
+};
+use std::collections::VecDeque;
 use std::fs::File;
 
 /// Copies the records of a ring image into chunks.
@@ -16,13 +19,15 @@ pub(crate) struct RingScanner {
     order: ByteOrder,
     chunk: Option<u32>,
     at: usize,
+    /// Chunks behind that one, of a ring that has to be read in one go.
+    next: VecDeque<u32>,
     failed: Option<RingError>,
     has_ended: bool,
 }
 
 impl RingScanner {
     pub(crate) fn new(consumer: Consumer, order: ByteOrder) -> Self {
-        Self { consumer, order, chunk: None, at: 0, failed: None, has_ended: false }
+        Self { consumer, order, chunk: None, at: 0, next: VecDeque::new(), failed: None, has_ended: false }
     }
 
     pub(crate) fn next(&mut self, chunks: &mut Chunks) -> Result<Option<Found>, ReadError> {
@@ -35,6 +40,13 @@ impl RingScanner {
                     return Ok(Some(Found { place, size, type_ }));
                 }
             }
+            if let Some(next) = self.next.pop_front() {
+                if let Some(chunk) = self.chunk.replace(next) {
+                    chunks.release(chunk);
+                }
+                self.at = 0;
+                continue;
+            }
             if let Some(error) = self.failed.take() {
                 return Err(error.into());
             }
@@ -45,13 +57,15 @@ impl RingScanner {
         }
     }
 
-    /// Copies as many records as a chunk takes, up to a defect.
+    /// Copies as many records as a chunk takes, up to a defect. What a drain of a backward ring leaves is gone: of that all is
+    /// copied.
     fn fill(&mut self, chunks: &mut Chunks) {
         if let Some(chunk) = self.chunk.take() {
             chunks.release(chunk);
         }
-        let chunk = chunks.take();
+        let mut chunk = chunks.take();
         (self.chunk, self.at) = (Some(chunk), 0);
+        let is_backward = self.consumer.mode() == Mode::OverwriteBackward;
         let mut drain = self.consumer.drain();
         loop {
             match drain.peek() {
@@ -65,10 +79,15 @@ impl RingScanner {
                 }
                 Some(Ok(record)) => {
                     let bytes = record.bytes();
-                    let Some(into) = chunks.rest_mut(chunk).get_mut(..bytes.len()) else {
-                        debug_assert!(bytes.len() < CHUNK);
-                        return;
-                    };
+                    if chunks.rest_mut(chunk).len() < bytes.len() {
+                        if !is_backward {
+                            return;
+                        }
+                        chunk = chunks.take();
+                        self.next.push_back(chunk);
+                    }
+                    // The largest record fits into an empty chunk.
+                    let Some(into) = chunks.rest_mut(chunk).get_mut(..bytes.len()) else { return };
                     into.copy_from_slice(bytes);
                     if let Some(header) = into.first_chunk_mut() {
                         *header = in_order(record.header(), self.order);

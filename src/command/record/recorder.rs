@@ -21,6 +21,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How often what was written so far becomes part of the file.
 const SYNC: Duration = Duration::from_secs(1);
 
+/// Rounds without a look at anything else.
+const AT_MOST: usize = 64;
+
 /// The signals that end a recording.
 pub(super) struct Signals(signal_hook::iterator::Signals);
 
@@ -54,6 +57,8 @@ pub(super) struct Recorder<'a> {
     /// Ids that the recording has.
     ids: usize,
     synced: Instant,
+    /// Bytes of a round after which the next one follows at once.
+    busy: u64,
 }
 
 fn other(error: impl std::fmt::Display) -> Failure {
@@ -90,7 +95,8 @@ impl<'a> Recorder<'a> {
             writer.event(attr, &ids, &chosen.name).map_err(|error| named(&path, error))?;
         }
         let ids = set.ids().len();
-        let mut recorder = Self { arguments, set, writer, path, attr, ids, synced: Instant::now() };
+        let busy = (arguments.mmap_pages.saturating_mul(perfring::ring::page_size()) / 8) as u64;
+        let mut recorder = Self { arguments, set, writer, path, attr, ids, synced: Instant::now(), busy };
         recorder.describe_machine(chosen, target)?;
         Ok(recorder)
     }
@@ -142,7 +148,12 @@ impl<'a> Recorder<'a> {
     pub(super) fn record(&mut self, mut child: Option<Child>, signals: &mut Signals) -> Result<Ended, Failure> {
         let ended = loop {
             let wait = self.set.wait(Some(LOOK)).map_err(other)?;
-            self.copy()?;
+            for _ in 0..AT_MOST {
+                // As long as much comes there is no time to wait.
+                if self.copy()? < self.busy {
+                    break;
+                }
+            }
             if let Some(child) = &mut child
                 && let Some(status) = child.try_wait().map_err(other)?
             {
@@ -172,8 +183,8 @@ impl<'a> Recorder<'a> {
         Ok(ended)
     }
 
-    /// Copies what is in the rings, as it is: that is a round.
-    fn copy(&mut self) -> Result<(), Failure> {
+    /// Copies what is in the rings, as it is: that is a round. Gives how many bytes it was.
+    fn copy(&mut self) -> Result<u64, Failure> {
         let (writer, mut failed) = (&mut self.writer, None);
         let bytes = self.set.take_spans(|span| match span {
             Ok(span) if failed.is_none() => failed = writer.span(span.first, span.second).err().map(Fault::Write),
@@ -190,7 +201,7 @@ impl<'a> Recorder<'a> {
             let result = self.writer.round();
             self.written(result)?;
         }
-        Ok(())
+        Ok(bytes)
     }
 
     /// Adds the ids of rings that came later: a file has them in the end; a stream cannot.
