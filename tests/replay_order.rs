@@ -262,3 +262,15 @@ fn batches_and_single_records_take_turns() {
         }
     }
 }
+
+#[test]
+fn a_batch_of_none_is_not_the_end() {
+    let bytes = builder(&[Item::Sample(5), Item::Beside, Item::Sample(6)], ByteOrder::Little).file();
+    let mut records = open(bytes, Order::Recorded);
+    let mut count = 0;
+    while let Some(batch) = records.next_batch(0) {
+        assert_eq!(batch.expect("sound").len(), 1);
+        count += 1;
+    }
+    assert_eq!(count, 3);
+}

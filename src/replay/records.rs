@@ -235,10 +235,11 @@ impl Records {
         }
     }
 
-    /// The next records, at most `most` of them, lent until the next call, or a defect.
+    /// The next records, at most `most` of them but at least one, lent until the next call, or a defect.
     ///
     /// They are held in memory all at once, beside those that wait for their turn.
     pub fn next_batch(&mut self, most: usize) -> Option<Result<Batch<'_>, ReadError>> {
+        let most = most.max(1);
         self.give_batch_back();
         if let Some(error) = self.behind_batch.take() {
             return Some(Err(error));
