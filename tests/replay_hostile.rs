@@ -210,7 +210,7 @@ fn each_lie_of_the_header_is_an_error_of_its_own() {
     version1[..8].copy_from_slice(b"PERFFILE");
     assert!(matches!(Recording::from_read_at(version1), Err(OpenError::Version1)));
     assert!(matches!(Recording::from_read_at(b"PERFILE2".to_vec()), Err(OpenError::Header { needed: 16, len: 8 })));
-    assert!(matches!(Recording::from_read_at(Vec::new()), Err(OpenError::Magic { found }) if found.is_empty()));
+    assert!(matches!(Recording::from_read_at(Vec::new()), Err(OpenError::Empty)));
 
     // The section of the ids stands behind the event's attribute.
     let bytes = recording(ByteOrder::NATIVE, None, false);
@@ -782,4 +782,56 @@ fn sections_of_a_file_that_are_too_large_are_not_read() {
         ));
     });
     assert!(held < 1 << 20, "{held}");
+}
+
+#[test]
+fn an_attribute_of_a_newer_kernel_is_known_in_a_stream_too() {
+    let mut newer = attr().to_bytes(ByteOrder::NATIVE);
+    newer.resize(160, 0);
+    newer[4..8].copy_from_slice(&160_u32.to_ne_bytes());
+    newer[150] = 1;
+    let event = bare(RecordType::HEADER_ATTR, &[&newer[..], &1_u64.to_ne_bytes()].concat());
+    let bytes = pipe([event, sample(ByteOrder::NATIVE, 5)]);
+    let mut records = Recording::from_read_at(bytes).expect("it opens").records(Order::default());
+    let seen = drain(&mut records);
+    assert_eq!((seen.records.len(), seen.errors.len()), (2, 0));
+    assert!(matches!(records.metadata().warnings(), [Warning::NewerAttr { event: 0, .. }]));
+    assert_eq!(records.metadata().events()[0].ids, [1]);
+    let record = sample(ByteOrder::NATIVE, 5);
+    assert_eq!(records.metadata().decoder().decode(&record).expect("a sample").time(), Some(5));
+}
+
+#[test]
+fn a_recording_without_records_is_finished_all_the_same() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("perf.data");
+    let file = std::fs::File::create(&path).expect("a file");
+    let mut writer = Writer::file(file, WriteOptions::default()).expect("a writer");
+    writer.event(&attr(), &[1], "an event").expect("an event");
+    writer.describe(&Feature::Hostname((&b"host"[..]).into())).expect("a feature");
+    writer.finish().expect("a recording");
+    let recording = Recording::open(&path).expect("it opens");
+    assert_eq!(recording.metadata().warnings(), []);
+    assert_eq!(recording.metadata().events()[0].name.as_deref(), Some("an event"));
+    assert_eq!(drain(&mut recording.records(Order::default())), Seen::default());
+}
+
+#[test]
+fn files_of_a_directory_that_are_read_do_not_take_the_window() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("data"), recording(ByteOrder::NATIVE, None, false)).expect("a file");
+    for file in 0..100_u64 {
+        let records: Vec<u8> =
+            (0..10).flat_map(|number| sample(ByteOrder::NATIVE, 1000 + 100 * number + file)).collect();
+        std::fs::write(dir.path().join(format!("data.{file}")), records).expect("a file");
+    }
+    let mut records = Recording::open(dir.path()).expect("a recording").records(Order::Time { window: 1 << 20 });
+    let mut last = 0;
+    while let Some(entry) = records.next() {
+        if let Some(time) = entry.expect("sound").time() {
+            assert!(time >= last);
+            last = time;
+        }
+    }
+    assert_eq!(records.order_stats(), Default::default());
 }

@@ -46,6 +46,12 @@ pub(super) fn write_data(
     let writer = Writer::file(out, options).map_err(|error| failed(&error))?;
     let copied = copy(recording.records(order), writer, |defect| complaints.defect(defect));
     let copied = copied.map_err(|error| failed(&error))?;
-    say!("{} records, and {} of perf, in {} bytes", copied.records, copied.user, copied.written.data);
+    say!(
+        "{} records, and {} of perf, in {} bytes; {} left out",
+        copied.records,
+        copied.user,
+        copied.written.data,
+        copied.left_out
+    );
     Ok(complaints.outcome(file))
 }

@@ -27,13 +27,21 @@ pub(super) enum Failure {
     Output(io::Error),
     #[error("{path}: {source}")]
     Open { path: String, source: OpenError },
-    #[error(transparent)]
+    #[error("{0}{hint}", hint = hint(.0))]
     Replay(#[from] ReplayError),
     /// The arguments do not go together.
     #[error("{0}")]
     Usage(String),
     #[error("{0}")]
     Other(String),
+}
+
+/// What would help.
+fn hint(error: &ReplayError) -> &'static str {
+    match error {
+        ReplayError::TooLarge { .. } => "; --ring-pages auto holds any record, and with --free records cross pages",
+        _ => "",
+    }
 }
 
 /// What writing to the standard output says.

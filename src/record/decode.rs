@@ -299,7 +299,8 @@ impl Decoder {
     }
 
     /// Adds an event that [`push`](Self::push) refuses, so that those behind it keep their numbers: its samples cannot be
-    /// decoded, and from now on those of others only if they carry an id.
+    /// decoded, and from now on those of others only if they carry an id. So it is with other records, if this event's have
+    /// another trailer.
     pub fn push_undecodable(&mut self, attr: &Attr) -> usize {
         let known = Attr {
             read_format: attr.read_format.intersection(ReadFormat::from_bits_retain(31)),
@@ -307,6 +308,9 @@ impl Decoder {
             ..*attr
         };
         if let Ok(layout) = SampleLayout::new(&known, self.order) {
+            if let Some(first) = self.layouts.first() {
+                self.is_trailer_uniform &= (first.trailer, first.trailer_len) == (layout.trailer, layout.trailer_len);
+            }
             self.layouts.push(layout);
         }
         self.is_uniform = false;

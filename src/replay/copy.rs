@@ -36,6 +36,8 @@ pub struct Copied {
     pub records: u64,
     /// Records of perf.
     pub user: u64,
+    /// Records that are left out, since they are no multiple of 8 bytes.
+    pub left_out: u64,
     /// Defects in the recording that was read.
     pub errors: u64,
     /// What was written.
@@ -121,6 +123,10 @@ pub fn copy(
             continue;
         }
         start(records.metadata(), &mut writer, &mut has_events, &mut early)?;
+        if type_.is_kernel() && !bytes.len().is_multiple_of(8) {
+            copied.left_out += 1;
+            continue;
+        }
         writer.record(&bytes)?;
         while records.payload() > 0 {
             let read = records.read_payload(&mut payload).map_err(failed)?;

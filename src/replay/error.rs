@@ -19,6 +19,9 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
+    /// There is nothing in it.
+    #[error("it is empty")]
+    Empty,
     /// It starts like nothing that is known.
     #[error("neither perf.data nor a ring image: it starts with {found:02x?}")]
     Magic {

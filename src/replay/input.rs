@@ -63,7 +63,8 @@ pub(crate) fn read_full_at(source: &dyn ReadAt, into: &mut [u8], offset: u64) ->
         let Some(at) = offset.checked_add(done as u64) else { break };
         match source.read_at(&mut into[done..], at) {
             Ok(0) => break,
-            Ok(read) => done += read,
+            // More than there is room for would be a lie.
+            Ok(read) => done += read.min(into.len() - done),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
@@ -114,6 +115,7 @@ impl Input {
             };
             match result {
                 Ok(read) => {
+                    let read = read.min(into.len());
                     let (Self::At { next, .. } | Self::Stream { next, .. }) = self;
                     *next = next.saturating_add(read as u64);
                     return Ok(read);

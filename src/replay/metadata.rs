@@ -1,6 +1,6 @@
 //! What a recording says of itself.
 
-use crate::record::{Arch, Attr, AttrError, ByteOrder, Decoder, DecoderError, RecordType, User, user};
+use crate::record::{Arch, Attr, AttrError, ByteOrder, Decoder, DecoderError, Header, RecordType, User, user};
 use crate::replay::error::{OpenError, Warning};
 use crate::replay::input::{ReadAt, read_full_at};
 use crate::replay::perf_data::{Feature, FeatureId, FileHeader, Section};
@@ -49,6 +49,8 @@ pub struct Metadata {
     decoder: Decoder,
     features: BTreeMap<FeatureId, Place>,
     source: Option<Arc<dyn ReadAt>>,
+    /// The header does not say where the records end.
+    is_unfinished: bool,
     warnings: Vec<Warning>,
     /// Bytes and ids that are kept of a stream.
     kept: usize,
@@ -82,6 +84,7 @@ impl Metadata {
             decoder: Decoder::empty(order),
             features: BTreeMap::new(),
             source: None,
+            is_unfinished: false,
             warnings: Vec::new(),
             kept: 0,
             ids: 0,
@@ -212,15 +215,28 @@ impl Metadata {
 
     fn read_feature_table(&mut self, header: &FileHeader, source: &dyn ReadAt, len: u64) -> Result<(), OpenError> {
         let features: Vec<FeatureId> = header.features.iter().collect();
-        let (Some(offset), false) = (header.data.end(), header.data.size == 0) else { return Ok(()) };
+        let Some(offset) = header.data.end() else { return Ok(()) };
         let table = Section { offset, size: (features.len() * Section::SIZE) as u64 };
-        if !table.is_inside(len) {
+        let is_empty = header.data.size == 0;
+        self.is_unfinished = is_empty;
+        if !table.is_inside(len) || is_empty && features.is_empty() {
+            if is_empty {
+                return Ok(());
+            }
             self.warn(Warning::FeatureTable { offset, count: features.len() });
             return Ok(());
         }
+        let first = offset.saturating_add(table.size);
         let table = read_section(source, table)?;
+        let section = |number| Section::from_bytes(&table, number * Section::SIZE, header.order).unwrap_or_default();
+        // Where there is no record this may be a table, or what a recorder had written when it was killed: then it names no
+        // places in the file.
+        self.is_unfinished &= !(0..features.len()).map(section).all(|it| it.is_inside(len) && it.offset >= first);
+        if self.is_unfinished {
+            return Ok(());
+        }
         for (number, feature) in features.into_iter().enumerate() {
-            let section = Section::from_bytes(&table, number * Section::SIZE, header.order).unwrap_or_default();
+            let section = section(number);
             if section.is_inside(len) && section.size <= Self::MAX_FEATURE as u64 {
                 self.features.insert(feature, Place::File(section));
             } else {
@@ -266,8 +282,46 @@ impl Metadata {
         }
     }
 
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.is_unfinished
+    }
+
+    /// Learns of an event from a record of a stream: of an attribute of a newer kernel what is known.
+    fn learn_attr(&mut self, record: &[u8], position: u64) {
+        let body = record.get(Header::SIZE..).unwrap_or_default();
+        let attr = match self.attr(self.events.len(), body, self.order) {
+            Ok(attr) => attr,
+            // Decoding it says what is wrong.
+            Err(_) => {
+                if let Err(error) = self.decoder.decode(record) {
+                    self.warn(Warning::Damaged { error });
+                }
+                return;
+            }
+        };
+        let ids = body.get(attr.size as usize..).unwrap_or_default().as_chunks::<8>().0;
+        if self.events.len() >= Self::MAX_EVENTS || self.ids.saturating_add(ids.len()) > Self::MAX_IDS {
+            return self.warn(Warning::NotKept { position, what: "HEADER_ATTR" });
+        }
+        let ids: Vec<u64> = ids
+            .iter()
+            .map(|id| match self.order {
+                ByteOrder::Little => u64::from_le_bytes(*id),
+                ByteOrder::Big => u64::from_be_bytes(*id),
+            })
+            .collect();
+        let event = self.events.len() as u32;
+        for id in &ids {
+            self.by_id.entry(*id).or_insert(event);
+        }
+        self.push(attr, ids);
+    }
+
     /// Learns from a record of a stream, which stands at `position`.
     pub(crate) fn learn(&mut self, record: &[u8], position: u64) {
+        if Header::from_bytes(record, self.order).is_some_and(|header| header.type_ == RecordType::HEADER_ATTR) {
+            return self.learn_attr(record, position);
+        }
         let not_kept = |what: RecordType| Warning::NotKept { position, what: what.name().unwrap_or_default() };
         let user = match self.decoder.decode(record) {
             Ok(decoded) => match decoded.body {
@@ -277,21 +331,6 @@ impl Metadata {
             Err(error) => return self.warn(Warning::Damaged { error }),
         };
         match user {
-            User::HeaderAttr(record) => {
-                let is_full =
-                    self.events.len() >= Self::MAX_EVENTS || self.ids.saturating_add(record.ids.len()) > Self::MAX_IDS;
-                let (attr, ids): (Attr, Vec<u64>) = (record.attr, record.ids.iter().collect());
-                match is_full {
-                    true => self.warn(not_kept(RecordType::HEADER_ATTR)),
-                    false => {
-                        let event = self.events.len() as u32;
-                        for id in &ids {
-                            self.by_id.entry(*id).or_insert(event);
-                        }
-                        self.push(attr, ids);
-                    }
-                }
-            }
             User::EventUpdate(update) => {
                 let user::Update::Name(name) = update.update else { return };
                 let name = String::from_utf8_lossy(name.as_bytes()).into_owned();

@@ -24,7 +24,7 @@ pub enum Order {
     /// As in perf, records wait until the round behind theirs has ended. Equal times keep the order in which they stand.
     /// Records without a time, and those whose time is 0 or `u64::MAX`, do not wait: they come when they are found.
     Time {
-        /// Bytes that may wait. Where more do, as in a recording without rounds, the older half of the records goes out
+        /// Bytes that may wait, beside 512 KiB for each file. Where more do, as in a recording without rounds, the older half of the records goes out
         /// early. What turns out to be older than that is delivered all the same, and counted as
         /// [`late`](OrderStats::late).
         window: usize,

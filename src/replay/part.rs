@@ -30,6 +30,8 @@ pub(crate) struct Part {
     queue: Queue,
     /// Bytes that may wait; none: in the order of the recording.
     window: Option<usize>,
+    /// Bytes of chunks that all parts may be filling: two each, where records are compressed.
+    filling: usize,
     current: Option<Waiting>,
     /// What comes when all that is ready has gone out.
     then: Option<Box<Then>>,
@@ -45,12 +47,13 @@ enum Then {
 const RUN: usize = 512;
 
 impl Part {
-    pub(crate) fn new(source: Source, order: Order) -> Self {
+    pub(crate) fn new(source: Source, order: Order, parts: usize) -> Self {
         let window = match order {
             Order::Recorded => None,
             Order::Time { window } => Some(window),
         };
-        Self { source, queue: Queue::default(), window, current: None, then: None, has_ended: false }
+        let filling = parts.saturating_mul(2 * CHUNK);
+        Self { source, queue: Queue::default(), window, filling, current: None, then: None, has_ended: false }
     }
 
     /// The record that was found last.
@@ -192,10 +195,10 @@ impl Part {
     /// Lets records go when too many wait.
     fn keep_bound(&mut self, chunks: &Chunks) {
         if let Some(window) = self.window
-            && chunks.memory().saturating_add(self.queue.memory()) > window
+            && chunks.memory().saturating_add(self.queue.memory()) > window.saturating_add(self.filling)
         {
             // One record that stays holds a chunk: a few of those may not take all that there is.
-            self.queue.halve((window / CHUNK * 3 / 4).max(1));
+            self.queue.halve((window.saturating_add(self.filling) / CHUNK / 4 * 3).max(1));
         }
     }
 

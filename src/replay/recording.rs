@@ -113,6 +113,9 @@ impl Recording {
 
     /// The byte order and the size of the header that starts with these bytes.
     fn check_magic(bytes: &[u8]) -> Result<(ByteOrder, u64), OpenError> {
+        if bytes.is_empty() {
+            return Err(OpenError::Empty);
+        }
         let magic = bytes.first_chunk::<8>();
         if magic == Some(b"PERFFILE") || magic == Some(b"ELIFFREP") {
             return Err(OpenError::Version1);
@@ -127,7 +130,7 @@ impl Recording {
 
     fn with_header(form: Form, header: FileHeader, source: Arc<dyn ReadAt>, len: u64) -> Result<Self, OpenError> {
         let mut metadata = Metadata::of_file(form, header, Arc::clone(&source), len)?;
-        let is_unfinished = header.data.size == 0;
+        let is_unfinished = metadata.is_unfinished();
         let mut end = header.data.end().unwrap_or(u64::MAX);
         if is_unfinished {
             metadata.warn(Warning::Unfinished);
@@ -224,7 +227,11 @@ fn data_files(path: &Path) -> Result<Vec<(u32, PathBuf)>, OpenError> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        let number = entry.file_name().to_str().and_then(|name| name.strip_prefix("data.")?.parse().ok());
+        // Of several ways to write a number that of perf.
+        let number = entry.file_name().to_str().and_then(|name| {
+            let text = name.strip_prefix("data.")?;
+            text.parse::<u32>().ok().filter(|number| number.to_string() == text)
+        });
         files.extend(number.map(|number| (number, entry.path())));
         if files.len() > Recording::MAX_FILES {
             return Err(failed(io::Error::other(format!("more than {} files", Recording::MAX_FILES))));

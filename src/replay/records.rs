@@ -181,7 +181,8 @@ impl fmt::Debug for Batch<'_> {
 
 impl Records {
     pub(crate) fn new(metadata: Metadata, sources: Vec<Source>, order: Order) -> Self {
-        let parts: Vec<Part> = sources.into_iter().map(|source| Part::new(source, order)).collect();
+        let number = sources.len();
+        let parts: Vec<Part> = sources.into_iter().map(|source| Part::new(source, order, number)).collect();
         let behind = (0..parts.len()).rev().collect();
         Self {
             metadata,

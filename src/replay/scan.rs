@@ -50,6 +50,13 @@ impl Window {
         Parsed::Whole(Found { place: Place { chunk, start: self.at as u32 }, size, type_ })
     }
 
+    fn give_back(&mut self, chunks: &mut Chunks) {
+        if let Some(chunk) = self.chunk.take() {
+            chunks.release(chunk);
+        }
+        self.at = 0;
+    }
+
     /// Bytes that are no record yet.
     fn left(&self, chunks: &Chunks) -> usize {
         self.chunk.map_or(0, |chunk| chunks.filled(chunk).len().saturating_sub(self.at))
@@ -181,6 +188,11 @@ impl Scanner {
         }
         let found = self.outer(chunks);
         self.has_ended = !matches!(found, Ok(Some(_)));
+        if self.has_ended {
+            // Of many files few are read at a time.
+            self.window.give_back(chunks);
+            self.compressed.window.give_back(chunks);
+        }
         found
     }
 
@@ -316,10 +328,7 @@ impl Scanner {
 
     /// What was read ends here, and what is read next stands elsewhere.
     fn start_anew(&mut self, chunks: &mut Chunks) {
-        if let Some(chunk) = self.window.chunk.take() {
-            chunks.release(chunk);
-        }
-        self.window.at = 0;
+        self.window.give_back(chunks);
     }
 
     fn skip_payload(&mut self, chunks: &mut Chunks) -> Result<(), ReadError> {

@@ -15,6 +15,8 @@ use std::process::Command;
 /// the command ends, the process does, or SIGINT or SIGTERM comes. What is written opens in `perf report` and
 /// `perf script`, also when the recorder was killed. An existing FILE becomes FILE.old.
 ///
+/// A command that still runs when the recording ends goes on, unobserved.
+///
 /// Without the privilege to observe the kernel, only user space is recorded, with a warning.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
