@@ -5,7 +5,15 @@
 //! [`Recording::records`] reads its records, in the order in which they stand or in that of their times, and lends them one
 //! by one, whatever their number: what is held in memory is bounded.
 //!
-//! [`synthesize`] makes the records of what already runs when a recording starts.
+//! | to | there is |
+//! |---|---|
+//! | read | [`Recording`], [`Records`], [`Entry`]; [`Metadata`] for events and features |
+//! | write `perf.data` | [`perf_data::Writer`]; [`copy`] from another recording |
+//! | say what a recorder has to | [`synthesize`]: the tasks and mappings that are there already; [`System`]: the machine; [`perf_data::tracing_data`]: the formats of tracepoints |
+//! | push through a ring | [`Replay`]; [`RingImage`] for one that holds all |
+//! | get from addresses to files | [`AddressSpaces`], [`Frames`] |
+//!
+//! With the feature `symbolize`, the module of that name leads on to functions and lines.
 
 mod address_space;
 mod chunks;

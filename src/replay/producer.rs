@@ -261,7 +261,8 @@ impl<B: FnMut(&Entry<'_>)> Replay<B> {
     }
 
     /// Writes each record when its time has come, from the first one on: `speed` times as fast as they were recorded. Without
-    /// this, as fast as the ring takes them. A speed that is not a positive number is as none.
+    /// this, as fast as the ring takes them. A speed that is not a positive number is as none. A record whose time is far ahead
+    /// is waited for, however long that takes: [`Step::NotDue`] says it.
     #[must_use]
     pub fn speed(mut self, speed: f64) -> Self {
         self.pace = (speed.is_finite() && speed > 0.0).then_some(Pace { speed, start: None });

@@ -122,7 +122,9 @@ struct Held {
     part: u32,
 }
 
-/// Records of a recording that are lent at once, until something else is asked for: to be decoded by several threads, say.
+/// Records of a recording that are lent at once, until something else is asked for: to be looked at by several threads, say.
+///
+/// Decoding alone costs less than it takes another core to get at the records: that is for those who do more with them.
 ///
 /// ```no_run
 /// use perfring::replay::{Order, Recording};

@@ -31,7 +31,9 @@ impl Bell {
     }
 
     /// Wakes the consumer if it wants to be woken. The head was stored before.
+    // Out of line, as its fence is off the producer's path, which is to have no locked instruction.
     #[cold]
+    #[inline(never)]
     pub(crate) fn ring(&self, header: &HeaderWords) {
         let Some(signal) = &self.signal else { return };
         fence_at!(Site::WakeFence);
