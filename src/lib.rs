@@ -9,6 +9,8 @@
 //! | [`record`] | 1 | what the bytes of records mean: decoding and encoding |
 #![cfg_attr(feature = "kernel", doc = "| [`kernel`] | 2 | the kernel as producer: events, mappings, polling |")]
 #![cfg_attr(not(feature = "kernel"), doc = "| `kernel` | 2 | not in this build: needs the feature `kernel` |")]
+#![cfg_attr(feature = "bpf", doc = "| [`bpf`] | 2 | eBPF programs as producers: instructions, maps, the interpreter |")]
+#![cfg_attr(not(feature = "bpf"), doc = "| `bpf` | 2 | not in this build: needs the feature `bpf` |")]
 #![cfg_attr(
     feature = "replay",
     doc = "| [`replay`] | 2 | recordings as producer: perf.data read, ordered, written, replayed |"
@@ -46,6 +48,7 @@
 //! - `symbols`: uprobes by the name of a function, looked up with the crate object.
 //! - `replay`: the module of that name; with `zstd`, compressed recordings, too.
 //! - `symbolize`: functions and source lines of the addresses in a recording.
+//! - `bpf`: the module of that name.
 //! - `serde`: decoded records as data of serde.
 //! - `cli`: the command `perfring`.
 //! - `tokio`: rings and sets of rings that are waited for asynchronously.
@@ -55,6 +58,8 @@
 // Under loom only what the models use is built.
 #![cfg_attr(perfring_loom, allow(dead_code, unused_imports, unused_variables))]
 
+#[cfg(feature = "bpf")]
+pub mod bpf;
 #[cfg(all(feature = "kernel", not(perfring_loom)))]
 pub mod kernel;
 pub mod merge;

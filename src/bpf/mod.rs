@@ -1,0 +1,7 @@
+//! eBPF programs as producers: instructions, objects, maps and the interpreter.
+//!
+//! Instructions are those of RFC 9669; types, maps, helpers and errno values are those of the uapi header `linux/bpf.h`.
+
+#[cfg(not(perfring_loom))]
+pub mod insn;
+pub mod map;
