@@ -28,6 +28,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
 
 /// The files with unsafe code.
 const UNSAFE: &[&str] = &[
+    "src/bpf/memory.rs",
     "src/kernel/mmap.rs",
     "src/kernel/stream.rs",
     "src/kernel/sys.rs",

@@ -5,3 +5,5 @@
 #[cfg(not(perfring_loom))]
 pub mod insn;
 pub mod map;
+#[cfg(not(perfring_loom))]
+mod memory;
