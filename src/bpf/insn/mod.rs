@@ -1,5 +1,17 @@
 //! The instruction set of RFC 9669: instructions as they are encoded ([`Insn`]) and as they are meant ([`Op`]).
 
+mod code;
+mod decode;
+mod encode;
+mod error;
+mod group;
+mod opcode;
+
+pub use code::{Code, CodeError, CodeOptions};
+pub use encode::Encoded;
+pub use error::{InsnError, LengthError};
+pub use group::ConformanceGroup;
+
 /// A register: `r0` to `r10`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reg(u8);
@@ -74,6 +86,28 @@ pub enum Size {
     W,
     /// 8 bytes.
     DW,
+}
+
+impl Size {
+    /// From 1 to 8.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::B => 1,
+            Self::H => 2,
+            Self::W => 4,
+            Self::DW => 8,
+        }
+    }
+
+    /// From 8 to 64.
+    pub const fn bits(self) -> u32 {
+        match self {
+            Self::B => 8,
+            Self::H => 16,
+            Self::W => 32,
+            Self::DW => 64,
+        }
+    }
 }
 
 /// The second operand.
