@@ -8,6 +8,8 @@ pub(crate) use imp::*;
 
 #[cfg(not(perfring_loom))]
 mod imp {
+    #[cfg(feature = "bpf")]
+    pub(crate) use crossbeam_epoch as epoch;
     pub(crate) use std::sync::Arc;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
