@@ -1,16 +1,22 @@
 //! The instruction set of RFC 9669: instructions as they are encoded ([`Insn`]) and as they are meant ([`Op`]).
 
+mod asm;
 mod code;
 mod decode;
+mod disasm;
 mod encode;
 mod error;
 mod group;
+mod helpers;
 mod opcode;
 
+pub use asm::{AsmError, AsmErrorKind, assemble, assemble_with};
 pub use code::{Code, CodeError, CodeOptions};
+pub use disasm::Listing;
 pub use encode::Encoded;
 pub use error::{InsnError, LengthError};
 pub use group::ConformanceGroup;
+pub use helpers::{helper_name, helper_number};
 
 /// A register: `r0` to `r10`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
