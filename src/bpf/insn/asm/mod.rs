@@ -66,6 +66,7 @@ pub fn assemble_with(text: &str, names: &dyn Fn(&str) -> Option<i32>) -> Result<
         let mut lexer = Lexer::new(line, number);
         let at = insns.len();
         loop {
+            lexer.skip_space();
             let before = lexer;
             if let Some(index) = lexer.index() {
                 if index.parse() != Ok(at) {

@@ -291,16 +291,16 @@ fn unsigned(lexer: &mut Lexer<'_>) -> Result<Size, AsmError> {
     }
 }
 
-/// `r1 +8)`
-fn base(lexer: &mut Lexer<'_>) -> Result<(Reg, i16), AsmError> {
+/// `r1 +8` and what ends it.
+fn base(lexer: &mut Lexer<'_>, end: &'static str) -> Result<(Reg, i16), AsmError> {
     let base = reg64(lexer)?;
-    if lexer.sign(")")? {
+    if lexer.sign(end)? {
         return Ok((base, 0));
     }
     let start = *lexer;
-    let Token::Sign("+" | "-") = lexer.peek()? else { return Err(start.expected("a signed number or )")) };
+    let Token::Sign("+" | "-") = lexer.peek()? else { return Err(start.expected("a signed number or the end")) };
     let offset = int(lexer)?;
-    lexer.signs(&[")"])?;
+    lexer.signs(&[end])?;
     Ok((base, offset))
 }
 
@@ -309,7 +309,7 @@ fn place(lexer: &mut Lexer<'_>) -> Result<(Size, Reg, i16), AsmError> {
     lexer.signs(&["("])?;
     let size = unsigned(lexer)?;
     lexer.signs(&["("])?;
-    let (base, offset) = base(lexer)?;
+    let (base, offset) = base(lexer, ")")?;
     Ok((size, base, offset))
 }
 
@@ -457,7 +457,7 @@ fn load(lexer: &mut Lexer<'_>, width: Width, dst: Reg) -> Result<Op, AsmError> {
         return Ok(Op::LoadPacket { size, index, offset });
     }
     lexer.signs(&["("])?;
-    let (src, offset) = base(lexer)?;
+    let (src, offset) = base(lexer, ")")?;
     Ok(Op::Load { size, signed, dst, src, offset })
 }
 
@@ -485,8 +485,8 @@ fn called<'a>(
         }
         return Ok(plain(Op::LoadAcquire { size, dst, src, offset }));
     }
-    if let Some((op, double)) = atomic(word) {
-        return fetch(lexer, op, double, start, dst).map(plain);
+    if let Some(operation) = atomic(word) {
+        return fetch(lexer, operation, start, width, dst).map(plain);
     }
     if width == Width::W32 {
         return Err(start.expected("a register, a number or an operation"));
@@ -524,11 +524,29 @@ fn swap(word: &str) -> Option<(ByteSwap, Size)> {
     Some((kind, size))
 }
 
-/// An atomic operation that gives the old value, and whether its name says that it has 64 bits.
-fn atomic(word: &str) -> Option<(AtomicOp, bool)> {
-    let (name, double) = match word.strip_prefix("atomic_") {
-        Some(name) => (name, false),
-        None => (word.strip_prefix("atomic64_")?, true),
+/// How the operand of an atomic operation is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// `(u32 *)(r1 +8)`, or of any size.
+    Any,
+    /// `(u64 *)(r1 +8)`
+    Double,
+    /// `r1 + 8`, as llvm has it where the name tells the size.
+    Bare(Size),
+}
+
+/// An atomic operation that gives the old value, by its name.
+fn atomic(word: &str) -> Option<(AtomicOp, Form)> {
+    match word {
+        "xchg32_32" => return Some((AtomicOp::Xchg, Form::Bare(Size::W))),
+        "xchg_64" => return Some((AtomicOp::Xchg, Form::Bare(Size::DW))),
+        "cmpxchg32_32" => return Some((AtomicOp::Cmpxchg, Form::Bare(Size::W))),
+        "cmpxchg_64" => return Some((AtomicOp::Cmpxchg, Form::Bare(Size::DW))),
+        _ => {}
+    }
+    let (name, form) = match word.strip_prefix("atomic_") {
+        Some(name) => (name, Form::Any),
+        None => (word.strip_prefix("atomic64_")?, Form::Double),
     };
     let op = match name {
         "fetch_add" => AtomicOp::Add { fetch: true },
@@ -539,17 +557,32 @@ fn atomic(word: &str) -> Option<(AtomicOp, bool)> {
         "cmpxchg" => AtomicOp::Cmpxchg,
         _ => return None,
     };
-    Some((op, double))
+    Some((op, form))
 }
 
 /// `((u64 *)(r1 +8), r2)`, the result in `result`.
-fn fetch(lexer: &mut Lexer<'_>, op: AtomicOp, double: bool, start: Lexer<'_>, result: Reg) -> Result<Op, AsmError> {
+fn fetch(
+    lexer: &mut Lexer<'_>,
+    (op, form): (AtomicOp, Form),
+    start: Lexer<'_>,
+    width: Width,
+    result: Reg,
+) -> Result<Op, AsmError> {
     lexer.signs(&["("])?;
-    let (size, dst, offset) = place(lexer)?;
-    if double && size != Size::DW {
+    let (size, dst, offset) = if let Form::Bare(size) = form {
+        let (dst, offset) = base(lexer, ",")?;
+        (size, dst, offset)
+    } else {
+        let place = place(lexer)?;
+        lexer.signs(&[","])?;
+        place
+    };
+    if form == Form::Double && size != Size::DW {
         return Err(start.expected("an operation without 64, since its operand is smaller"));
     }
-    lexer.signs(&[","])?;
+    if width == Width::W32 && size == Size::DW {
+        return Err(start.expected("an operation of at most 4 bytes"));
+    }
     if op == AtomicOp::Cmpxchg {
         let start = *lexer;
         if atomic_operand(lexer, size)? != Reg::R0 || result != Reg::R0 {
@@ -557,7 +590,6 @@ fn fetch(lexer: &mut Lexer<'_>, op: AtomicOp, double: bool, start: Lexer<'_>, re
         }
         lexer.signs(&[","])?;
     }
-    lexer.skip_space();
     let start = *lexer;
     let src = atomic_operand(lexer, size)?;
     if op != AtomicOp::Cmpxchg && src != result {
