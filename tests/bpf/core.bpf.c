@@ -25,6 +25,7 @@ union value {
 };
 
 volatile union value last;
+volatile enum state state;
 
 SEC("kprobe/wake_up")
 int wake(struct task_struct **context)
@@ -34,6 +35,7 @@ int wake(struct task_struct **context)
 	bpf_probe_read_kernel(&leader, sizeof(leader), &task->group_leader);
 	bpf_probe_read_kernel(&tgid, sizeof(tgid), &leader->tgid);
 	last.flags = 5;
+	state = STATE_DEAD;
 	return __builtin_preserve_field_info(task->pid, 2) ? tgid : (int)(enum state)STATE_DEAD;
 }
 

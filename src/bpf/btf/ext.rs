@@ -92,7 +92,7 @@ pub struct CoreRelo {
     pub insn: usize,
     /// The type that the program was compiled with.
     pub type_: TypeId,
-    access: u32,
+    pub(crate) access: u32,
     /// What is asked of it.
     pub kind: CoreReloKind,
 }

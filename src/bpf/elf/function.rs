@@ -253,7 +253,7 @@ impl<'f> Resolver<'_, 'f> {
         let line = self.btf.and_then(|(btf, ext)| {
             let lines = ext?.lines(&section);
             let last = lines.partition_point(|line| line.insn <= insn).checked_sub(1)?;
-            let line = lines.get(last).filter(|line| line.insn >= self.function.start)?;
+            let line = lines.get(last).filter(|line| line.insn >= self.function.start && line.line != 0)?;
             Some((line.file(btf).to_owned(), line.line))
         });
         Box::new(Place { section, function: self.function.name.to_string(), insn, line })
