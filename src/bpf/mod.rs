@@ -15,6 +15,8 @@ mod helper;
 #[cfg(not(perfring_loom))]
 pub mod insn;
 #[cfg(not(perfring_loom))]
+mod loader;
+#[cfg(not(perfring_loom))]
 mod machine;
 pub mod map;
 #[cfg(not(perfring_loom))]
@@ -36,6 +38,7 @@ pub use self::{
     environment::{Environment, Live, ProbeRead},
     event::{Event, EventError},
     helper::{Arg, Call, HelperId, Helpers, MapTypes, Prototype, PrototypeError, RegisterError, Returns},
+    loader::{Loaded, Loader, LoaderError},
     machine::{Context, MAX_CPUS, Machine, MachineBuilder, MachineStats, RunError, RunOptions, SetEventError},
     program::{LoadError, LoadErrorKind, Program, ProgramBuilder},
     program_type::ProgramType,
