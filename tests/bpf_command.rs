@@ -74,6 +74,20 @@ fn a_bad_object_is_told_of_in_one_line() {
 }
 
 #[test]
+fn a_bad_instruction_is_told_of_with_its_line() {
+    let mut bytes = std::fs::read(object("maps")).expect("the fixture");
+    // Instruction 1 of the first program, behind the header of 64 bytes.
+    assert_eq!(bytes[72], 0x63);
+    bytes[72] = 0xff;
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), bytes).expect("a file");
+    let path = file.path().to_str().expect("text");
+    let (status, out, err) = perfring(&["bpf", "disasm", path]);
+    let reason = "section dtrace/1, program first (./maps.bpf.c:69): instruction 1: opcode 0xff is not defined";
+    assert_eq!((status, out.as_str(), err), (1, "", format!("perfring: {path}: {reason}\n")));
+}
+
+#[test]
 fn arguments_are_checked() {
     for arguments in [&["bpf"][..], &["bpf", "disasm"], &["bpf", "disasm", "x", "--sections", "y"], &["bpf", "other"]] {
         let (status, out, err) = perfring(arguments);
@@ -82,5 +96,8 @@ fn arguments_are_checked() {
     }
     let (status, out, _) = perfring(&["bpf", "disasm", "--help"]);
     assert_eq!(status, 0);
-    assert!(out.contains("--section <S>") && out.contains("\n  INDEX: (OPCODE) TEXT\n"), "{out}");
+    assert!(
+        out.contains("--section <S>") && out.contains("\n  INDEX: (OPCODE) INSTRUCTION ; WHAT IT REFERS TO\n"),
+        "{out}"
+    );
 }

@@ -33,6 +33,9 @@ fn check(object: &Object) {
 /// A symbol: name, value, size, `st_info`, section.
 type Symbol<'a> = (&'a str, u64, u64, u8, u16);
 
+/// A section's header: name, type, flags, offset, size, link, info, size of an entry.
+type Header = (u32, u32, u64, u64, u64, u32, u32, u64);
+
 /// A section: name, type, flags, link, info, bytes.
 struct Section {
     name: String,
@@ -110,8 +113,7 @@ impl<'a> Maker<'a> {
             symbols.extend([value.to_le_bytes(), size.to_le_bytes()].concat());
         }
         let symtab = self.sections.len() as u32 + 1;
-        // Name, type, flags, offset, size, link, info, size of an entry.
-        let mut headers: Vec<(u32, u32, u64, u64, u64, u32, u32, u64)> = vec![(0, 0, 0, 0, 0, 0, 0, 0)];
+        let mut headers: Vec<Header> = vec![(0, 0, 0, 0, 0, 0, 0, 0)];
         let mut body: Vec<u8> = Vec::new();
         for section in &self.sections {
             let (offset, entry) = (64 + body.len() as u64, if section.type_ == REL { 16 } else { 0 });

@@ -75,9 +75,9 @@ struct Entry {
 /// let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
 /// // Magic and version, the length of the header, then offset and length of types and strings.
 /// let mut bytes = words(&[0x0001_eb9f, 24, 0, 28, 28, 7]);
-/// // 1: int, 4 bytes, signed, of 32 bits. 2: typedef number of 1.
+/// // 1: int, 4 bytes, signed, of 32 bits. 2: typedef value of 1.
 /// bytes.extend(words(&[0, 1 << 24, 4, 1 << 24 | 32, 1, 8 << 24, 1]));
-/// /// bytes.extend(b"\0value\0");
+/// bytes.extend(b"\0value\0");
 /// let btf = Btf::parse(&bytes)?;
 /// assert_eq!(btf.name(TypeId(2)), "value");
 /// assert_eq!(btf.resolve(TypeId(2))?, TypeId(1));
