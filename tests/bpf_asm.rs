@@ -1,8 +1,11 @@
 //! Instructions as text and back: by themselves, in listings, beside llvm, and as the kernel's log has them.
 
+#![allow(unsafe_code, reason = "bpf(2) asks the kernel for its text")]
+
 use perfring::bpf::insn::*;
 use perfring::record::ByteOrder;
 use proptest::prelude::*;
+use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -282,7 +285,8 @@ const SHARED_V4: &str = "
     r1 = *(s32 *)(r2 + 4)
     *(u8 *)(r2 + 1) = 1
     *(u64 *)(r2 + 8) = -1
-    gotol +70000
+    gotol -300
+    gotol +3
 ";
 
 #[test]
@@ -335,21 +339,82 @@ fn llvm_objdump_disassembles_to_the_same() {
         let mut columns = line.split('\t');
         let (Some(index), Some(_), Some(text)) = (columns.next(), columns.next(), columns.next()) else { continue };
         let Ok(at) = index.trim().trim_end_matches(':').parse::<usize>() else { continue };
-        let text = text
-            .split('<')
-            .next_back()
-            .filter(|_| text.ends_with('>'))
-            .map_or(text, |_| text.rsplit_once(" <").map_or("", |(text, _)| text));
-        if text.is_empty() || text.contains("unknown") {
+        // The label of a target is behind it.
+        let text = text.strip_suffix('>').and_then(|text| text.rsplit_once(" <")).map_or(text, |(text, _)| text);
+        if text == "<unknown>" {
             continue;
         }
-        // Numbers as their bits, where we want them as they are.
         let slots = Op::decode(&insns, at).expect("a line of the table").slots();
         assert_eq!(assemble(text).as_deref(), Ok(&insns[at..at + slots]), "{line}");
         compared += 1;
     }
-    // Version 14 has no instructions of v4.
+    // The version 14 of llvm has no instructions of v4.
     assert!(compared > 120, "{compared} of {}", rows.len());
+}
+
+/// What the verifier logs of a program; it may refuse it.
+fn kernels_log(insns: &[Insn]) -> std::io::Result<String> {
+    const BPF_PROG_LOAD: libc::c_int = 5;
+    const BPF_PROG_TYPE_SOCKET_FILTER: u64 = 1;
+    const LOG_SIZE: u32 = 1 << 16;
+    let bytes: Vec<u8> = insns.iter().flat_map(|insn| insn.to_bytes(ByteOrder::NATIVE)).collect();
+    let mut log = vec![0u8; LOG_SIZE as usize];
+    // prog_type and insn_cnt, insns, license, log_level and log_size, log_buf: two `u32`s are a `u64` of little-endian machines.
+    let pair = |first: u64, second: u64| {
+        if cfg!(target_endian = "little") { second << 32 | first } else { first << 32 | second }
+    };
+    let attr: [u64; 5] = [
+        pair(BPF_PROG_TYPE_SOCKET_FILTER, insns.len() as u64),
+        bytes.as_ptr().expose_provenance() as u64,
+        c"GPL".as_ptr().expose_provenance() as u64,
+        pair(2, LOG_SIZE.into()),
+        log.as_mut_ptr().expose_provenance() as u64,
+    ];
+    // SAFETY: the attribute says where the instructions, the license and the log are and how long, and all live until the end
+    // of the call; the kernel writes only into the log.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, attr.as_ptr(), size_of_val(&attr)) };
+    if fd >= 0 {
+        // SAFETY: a file descriptor that the call made, and that nobody else has.
+        drop(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) });
+    } else if log[0] == 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
+    Ok(String::from_utf8_lossy(&log[..end]).into_owned())
+}
+
+/// Every instruction of the table that the kernel prints before it judges it.
+#[test]
+fn running_kernel_has_the_same_text() {
+    let mut compared = 0;
+    for row in bpf_table::rows() {
+        // Addresses and names stand for maps, variables, functions and kfuncs; calls need a function.
+        if row.opcode == 0x18 && row.src != bpf_table::Field::Exactly(0) || row.text.starts_with("call pc") {
+            continue;
+        }
+        let example = row.example();
+        let slots = if row.next.is_some() { 2 } else { 1 };
+        // Everything is reached, whatever the instruction is.
+        let mut insns = assemble(&format!("r0 = 0\nif r0 != 0 goto pc+{slots}")).expect("sound");
+        insns.extend_from_slice(&example[..slots]);
+        insns.extend(assemble(&format!("{}exit", "r0 = 0\n".repeat(9))).expect("sound"));
+        let log = match kernels_log(&insns) {
+            Ok(log) => log,
+            Err(error) => return common::skip(format_args!("bpf(2): {error}")),
+        };
+        if log.contains("uses reserved fields") {
+            // An older kernel, which does not know this instruction.
+            continue;
+        }
+        let start = format!("2: ({:02x}) ", row.opcode);
+        let Some(line) = log.lines().find_map(|line| line.strip_prefix(&start)) else { continue };
+        let theirs = line.split(';').next().unwrap_or_default().trim();
+        // The kernel has no `ll`.
+        assert_eq!(theirs, row.text.trim_end_matches(" ll"), "{log}");
+        compared += 1;
+    }
+    // Those of Linux 5.15 at least.
+    assert!(compared > 130, "{compared}");
 }
 
 fn any_row() -> impl Strategy<Value = (bpf_table::Row, [u64; 4])> {

@@ -145,13 +145,9 @@ updates! {
     update64, "8 bytes", load64, compare_exchange64;
 }
 
-/// A load that later accesses of this thread do not overtake.
-///
-/// # Safety
-/// `load` may be done.
+/// What keeps later accesses of this thread behind the loads before it.
 #[inline(always)]
-pub(crate) unsafe fn acquire(load: impl FnOnce() -> u64) -> u64 {
-    let value = load();
+pub(crate) fn acquire() {
     // SAFETY: a barrier for loads; on x86-64 every load is such a one, and what keeps the compiler in order is that the
     // assembly may touch memory.
     unsafe {
@@ -160,15 +156,11 @@ pub(crate) unsafe fn acquire(load: impl FnOnce() -> u64) -> u64 {
         #[cfg(target_arch = "aarch64")]
         asm!("dmb ishld", options(nostack, preserves_flags));
     }
-    value
 }
 
-/// A store that does not overtake earlier accesses of this thread.
-///
-/// # Safety
-/// `store` may be done.
+/// What keeps earlier accesses of this thread before the stores behind it.
 #[inline(always)]
-pub(crate) unsafe fn release(store: impl FnOnce()) {
+pub(crate) fn release() {
     // SAFETY: a barrier; on x86-64 every store is such a one, as above.
     unsafe {
         #[cfg(target_arch = "x86_64")]
@@ -176,7 +168,6 @@ pub(crate) unsafe fn release(store: impl FnOnce()) {
         #[cfg(target_arch = "aarch64")]
         asm!("dmb ish", options(nostack, preserves_flags));
     }
-    store();
 }
 
 /// Copies `to.len()` bytes from `from`: 8 at a time, each in one access, and what is left one by one.
@@ -268,12 +259,23 @@ impl Readable {
         Self { address, size }
     }
 
+    /// The bytes of a slice, which outlives the value.
+    #[cfg(test)]
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self { address: bytes.as_ptr().expose_provenance() as u64, size: bytes.len() }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.size
     }
 
     pub(crate) fn address(&self) -> u64 {
         self.address
+    }
+
+    /// `size` bytes from `offset` on; none if they end behind the last.
+    pub(crate) fn part(&self, offset: usize, size: usize) -> Option<Self> {
+        (offset.checked_add(size)? <= self.size).then(|| Self { address: self.address + offset as u64, size })
     }
 
     /// Copies the first `to.len()` bytes, of which there are as many.

@@ -135,6 +135,15 @@ impl SharedProducer {
         }
     }
 
+    /// The positions of the ring as they are now: `data_tail`, up to which records were read, and `data_head`, up to which
+    /// they can be.
+    pub fn positions(&self) -> (u64, u64) {
+        let header = self.inner.memory.header();
+        // The tail first: so it is not beyond the head.
+        let tail = header.data_tail().load(Site::TailLoad.order());
+        (tail, header.data_head().load(Site::HeadPeek.order()))
+    }
+
     /// Wakes the consumer if it sleeps, whatever the watermark says.
     pub fn flush(&self) {
         self.inner.equipment.flush(self.inner.memory.header());

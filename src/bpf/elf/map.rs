@@ -1,7 +1,7 @@
 //! The maps of an object.
 
 use super::ObjectError;
-use super::file::{Class, File};
+use super::file::{Class, File, Symbol};
 use crate::bpf::btf::TypeId;
 use crate::record::ByteOrder;
 use std::collections::{HashMap, HashSet};
@@ -77,6 +77,20 @@ impl MapSpec {
             extra: 0,
         }
     }
+}
+
+/// A variable in a section of data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Global {
+    /// Its name.
+    pub name: String,
+    /// The index of its section's map in [`Object::maps`](super::Object::maps).
+    pub map: usize,
+    /// Bytes from the start of the map's value.
+    pub offset: u32,
+    /// Bytes.
+    pub size: u32,
 }
 
 /// The maps, and where they are.
@@ -171,6 +185,18 @@ impl Maps {
             });
         }
         Ok(())
+    }
+
+    /// The variables in data, by their symbols.
+    pub(super) fn globals(&self, file: &File<'_>) -> Vec<Global> {
+        let global = |symbol: &Symbol<'_>| {
+            let map = *self.data.get(&symbol.section?)?;
+            let size = self.list.get(map)?.value_size;
+            let (offset, len) = (u32::try_from(symbol.value).ok()?, u32::try_from(symbol.size).ok()?);
+            let inside = len > 0 && offset.checked_add(len)? <= size && !symbol.is_section() && !symbol.name.is_empty();
+            inside.then(|| Global { name: symbol.name.to_owned(), map, offset, size: len })
+        };
+        file.symbols.iter().filter_map(global).collect()
     }
 
     /// Names say which map is meant.

@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 pub use error::{ObjectError, Place};
 pub use line::{LineTable, SourceLine};
-pub use map::{MapKind, MapSpec};
+pub use map::{Global, MapKind, MapSpec};
 pub use section::{ProgramKind, SectionName, SlotError};
 
 /// A function of a linked program.
@@ -115,6 +115,8 @@ pub struct Object {
     pub btf: Option<Btf>,
     /// Its maps: those of section `maps`, those of section `.maps`, then data.
     pub maps: Vec<MapSpec>,
+    /// Its variables in data that have symbols.
+    pub globals: Vec<Global>,
     /// Its programs, in the order of their symbols.
     pub programs: Vec<ProgramSpec>,
 }
@@ -150,7 +152,8 @@ impl Object {
         let mut linker =
             Linker { file: &file, functions: &functions, btf: btf_ref, ext: ext_ref, left: Self::MAX_INSNS };
         let programs = functions.programs.iter().map(|program| linker.link(program)).collect::<Result<_, _>>()?;
-        Ok(Self { byte_order: file.order, license, version, btf, maps: maps.list, programs })
+        let globals = maps.globals(&file);
+        Ok(Self { byte_order: file.order, license, version, btf, maps: maps.list, globals, programs })
     }
 
     /// The program of this name.

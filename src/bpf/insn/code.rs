@@ -84,6 +84,23 @@ pub enum CodeError {
     },
 }
 
+impl CodeError {
+    /// The slot of the instruction at fault; none where it is the whole program.
+    pub fn insn(&self) -> Option<usize> {
+        match self {
+            Self::Empty | Self::TooLong { .. } => None,
+            Self::Insn(error) => Some(error.at()),
+            Self::Callx { at }
+            | Self::JumpOutside { at, .. }
+            | Self::JumpIntoWide { at, .. }
+            | Self::JumpOutOfFunction { at, .. }
+            | Self::FunctionOutside { at, .. }
+            | Self::FunctionIntoWide { at, .. }
+            | Self::FallsThrough { at, .. } => Some(*at),
+        }
+    }
+}
+
 /// A whole program: every instruction defined, every jump and call to an instruction.
 ///
 /// It consists of functions: one starts at slot 0, one at every slot that is called or whose address is taken, and each goes

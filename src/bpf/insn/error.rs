@@ -168,3 +168,30 @@ pub enum InsnError {
         opcode: u8,
     },
 }
+
+impl InsnError {
+    /// The slot that is at fault.
+    pub fn at(&self) -> usize {
+        match self {
+            Self::Missing { at, .. }
+            | Self::Opcode { at, .. }
+            | Self::Dst { at, .. }
+            | Self::Src { at, .. }
+            | Self::ReadOnly { at, .. }
+            | Self::ReservedDst { at, .. }
+            | Self::ReservedSrc { at, .. }
+            | Self::ReservedOffset { at, .. }
+            | Self::ReservedImm { at, .. }
+            | Self::DivisionOffset { at, .. }
+            | Self::MoveOffset { at, .. }
+            | Self::SwapWidth { at, .. }
+            | Self::Atomic { at, .. }
+            | Self::AtomicSize { at, .. }
+            | Self::CallKind { at, .. }
+            | Self::CallRegister { at, .. }
+            | Self::Imm64Kind { at, .. }
+            | Self::Cut { at, .. }
+            | Self::SecondOpcode { at, .. } => *at,
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 mod error;
 mod lex;
+mod operand;
 mod parse;
 
 use super::{Code, Insn, Op, helper_number};

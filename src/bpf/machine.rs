@@ -1,0 +1,450 @@
+//! A machine of virtual CPUs, on which programs run.
+
+use super::environment::{Environment, Live};
+use super::event::Event;
+use super::map::{Map, MapError, Slot};
+use super::order::Site;
+use super::program::Program;
+use super::program_type::MAX_CONTEXT_SIZE;
+use super::reentry;
+use super::sys;
+use super::vm::{Execution, FRAME_SIZE, Lent, MAX_FRAMES, Trap};
+use crate::sync::{self, AtomicU64, Mutex, MutexGuard, epoch};
+use crossbeam_utils::CachePadded;
+use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// Instructions that a program may run unless the machine is told otherwise.
+const FUEL: u64 = 1 << 26;
+/// The most CPUs of a machine.
+pub const MAX_CPUS: usize = 4096;
+
+/// Memory of a CPU that programs touch: words, so that it is aligned, in cells, so that it may be written behind a shared
+/// reference.
+pub(crate) type Words = Box<[Cell<u64>]>;
+
+/// The address of the first of these words, for programs.
+pub(crate) fn address_of(words: &Words) -> u64 {
+    words.as_ptr().expose_provenance() as u64
+}
+
+fn words(bytes: usize) -> Words {
+    vec![Cell::new(0); bytes / 8].into()
+}
+
+/// What a CPU has. Whoever holds its lease has it alone.
+pub(crate) struct Cpu {
+    pub(crate) number: u32,
+    /// Frames, from the end on.
+    pub(crate) stack: Words,
+    /// Where converted contexts lie: two for each frame, in turns.
+    pub(crate) contexts: [[Words; 2]; MAX_FRAMES],
+    /// Events that were put into perf event arrays.
+    pub(crate) events: Vec<Option<Event>>,
+    /// The state of `bpf_get_prandom_u32`.
+    pub(crate) random: Cell<u64>,
+    counts: Cell<Counts>,
+}
+
+/// What has happened on a CPU.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    runs: u64,
+    traps: u64,
+    discarded: u64,
+}
+
+type Trace = dyn Fn(&str) + Send + Sync;
+
+/// What the clones of a machine share.
+pub(crate) struct Shared {
+    /// Tells machines apart.
+    pub(crate) id: u32,
+    cpus: Box<[CachePadded<Mutex<Cpu>>]>,
+    environment: Box<dyn Environment + Send + Sync>,
+    pub(crate) trace: Option<Box<Trace>>,
+    fuel: u64,
+    reentrant: AtomicU64,
+    no_cpu: AtomicU64,
+}
+
+/// A machine of virtual CPUs, on which programs run. Cheap to clone: the clones are one machine.
+///
+/// Threads move from CPU to CPU, so "this CPU" is one of the machine's, leased from the start of a program to the end of the
+/// outermost one. It indexes per-CPU maps and perf event arrays, and `bpf_get_smp_processor_id` gives its number.
+#[derive(Clone)]
+pub struct Machine(Arc<Shared>);
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine").field("cpus", &self.cpus()).finish_non_exhaustive()
+    }
+}
+
+/// Makes a [`Machine`].
+pub struct MachineBuilder {
+    cpus: usize,
+    environment: Box<dyn Environment + Send + Sync>,
+    trace: Option<Box<Trace>>,
+    fuel: Option<u64>,
+}
+
+impl fmt::Debug for MachineBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MachineBuilder").field("cpus", &self.cpus).field("fuel", &self.fuel).finish_non_exhaustive()
+    }
+}
+
+impl MachineBuilder {
+    /// What programs are told of the world, unless a run says otherwise: without this [`Live::new`].
+    #[must_use]
+    pub fn environment(mut self, environment: impl Environment + Send + Sync + 'static) -> Self {
+        self.environment = Box::new(environment);
+        self
+    }
+
+    /// What is done with the lines of `bpf_trace_printk`. Without this they go nowhere.
+    #[must_use]
+    pub fn trace(mut self, trace: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.trace = Some(Box::new(trace));
+        self
+    }
+
+    /// The instruction budget of a run; none lets programs run for ever. Without this it is 2^26.
+    ///
+    /// It is counted where programs go back, by as many instructions as they go back, and at calls: a run is at most as long
+    /// as the budget times the longest program.
+    #[must_use]
+    pub fn fuel(mut self, fuel: Option<u64>) -> Self {
+        self.fuel = fuel;
+        self
+    }
+
+    /// The machine.
+    pub fn build(self) -> Machine {
+        static NEXT: Mutex<u32> = Mutex::new(0);
+        let id = {
+            let mut next = sync::lock(&NEXT);
+            *next = next.wrapping_add(1);
+            *next
+        };
+        let cpu = |number: usize| {
+            CachePadded::new(Mutex::new(Cpu {
+                number: number as u32,
+                stack: words(MAX_FRAMES * FRAME_SIZE),
+                contexts: std::array::from_fn(|_| std::array::from_fn(|_| words(MAX_CONTEXT_SIZE))),
+                events: Vec::new(),
+                random: Cell::new(sys::clock(libc::CLOCK_MONOTONIC) ^ (number as u64 + 1) << 48 | 1),
+                counts: Cell::default(),
+            }))
+        };
+        Machine(Arc::new(Shared {
+            id,
+            cpus: (0..self.cpus).map(cpu).collect(),
+            environment: self.environment,
+            trace: self.trace,
+            fuel: self.fuel.unwrap_or(u64::MAX),
+            reentrant: AtomicU64::new(0),
+            no_cpu: AtomicU64::new(0),
+        }))
+    }
+}
+
+/// What a program is run on.
+#[derive(Debug)]
+pub struct Context<'a> {
+    bytes: &'a mut [u8],
+    packet: &'a mut [u8],
+}
+
+impl<'a> Context<'a> {
+    /// The bytes of the context. Where its type has fields, there are as many as its layout says.
+    pub fn new(bytes: &'a mut [u8]) -> Self {
+        Self { bytes, packet: &mut [] }
+    }
+
+    /// And those of a packet, for types whose context leads to one.
+    #[must_use]
+    pub fn packet(mut self, packet: &'a mut [u8]) -> Self {
+        self.packet = packet;
+        self
+    }
+}
+
+/// Why a program was not run to its end.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RunError {
+    /// This thread runs a program already, or holds the lock of a map: it was interrupted by a signal there, or a helper
+    /// wants to run a program. Counted.
+    #[error("this thread runs a program, or changes a map, already")]
+    Reentrant,
+    /// All CPUs are leased, or the one that was asked for. Counted.
+    #[error("no CPU is free")]
+    NoCpu,
+    /// The machine has no such CPU.
+    #[error("the CPU {cpu} of a machine that has {cpus}")]
+    UnknownCpu {
+        /// What was asked for.
+        cpu: u32,
+        /// How many there are.
+        cpus: usize,
+    },
+    /// A context of another size than its type has.
+    #[error("a context of {size} bytes, where {type_} has {expected}")]
+    ContextSize {
+        /// Bytes that were given.
+        size: usize,
+        /// Bytes that the type has.
+        expected: usize,
+        /// The type.
+        type_: String,
+    },
+    /// The program was stopped. Counted.
+    #[error(transparent)]
+    Trap(#[from] Trap),
+}
+
+/// Why an event was not put into a map.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SetEventError {
+    /// The map is no perf event array.
+    #[error("{map} is no perf event array")]
+    NotEvents {
+        /// The map.
+        map: String,
+    },
+    /// The machine has no such CPU.
+    #[error("the CPU {cpu} of a machine that has {cpus}")]
+    UnknownCpu {
+        /// What was asked for.
+        cpu: u32,
+        /// How many there are.
+        cpus: usize,
+    },
+    /// The CPU has 65,536 events.
+    #[error("the CPU {cpu} has no place for another event")]
+    Full {
+        /// The CPU.
+        cpu: u32,
+    },
+    /// This thread runs a program: it would wait for itself.
+    #[error("this thread runs a program, or changes a map, already")]
+    Reentrant,
+    /// The map has no such slot.
+    #[error(transparent)]
+    Map(#[from] MapError),
+}
+
+/// How a program is run.
+#[derive(Clone, Copy, Default)]
+pub struct RunOptions<'a> {
+    cpu: Option<u32>,
+    environment: Option<&'a dyn Environment>,
+}
+
+impl fmt::Debug for RunOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunOptions").field("cpu", &self.cpu).finish_non_exhaustive()
+    }
+}
+
+impl<'a> RunOptions<'a> {
+    /// On any CPU that is free, in the machine's environment.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// On this CPU and no other.
+    #[must_use]
+    pub fn cpu(mut self, cpu: u32) -> Self {
+        self.cpu = Some(cpu);
+        self
+    }
+
+    /// In this environment.
+    #[must_use]
+    pub fn environment(mut self, environment: &'a dyn Environment) -> Self {
+        self.environment = Some(environment);
+        self
+    }
+}
+
+/// What has happened on a machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MachineStats {
+    /// Programs that were started.
+    pub runs: u64,
+    /// Of these, stopped by a trap.
+    pub traps: u64,
+    /// Programs that were not started, as the thread ran one already.
+    pub reentrant: u64,
+    /// Programs that were not started, as no CPU was free.
+    pub no_cpu: u64,
+    /// Reservations that programs left open, and that were given up.
+    pub discarded: u64,
+}
+
+impl Machine {
+    /// A machine of as many CPUs, from 1 to [`MAX_CPUS`], whatever the number says.
+    pub fn builder(cpus: usize) -> MachineBuilder {
+        MachineBuilder {
+            cpus: cpus.clamp(1, MAX_CPUS),
+            environment: Box::new(Live::new()),
+            trace: None,
+            fuel: Some(FUEL),
+        }
+    }
+
+    /// A machine of as many CPUs, all else as it is without saying more.
+    pub fn new(cpus: usize) -> Self {
+        Self::builder(cpus).build()
+    }
+
+    /// How many CPUs it has.
+    pub fn cpus(&self) -> usize {
+        self.0.cpus.len()
+    }
+
+    /// What has happened so far. Waits for programs that run now.
+    ///
+    /// # Errors
+    /// [`SetEventError::Reentrant`] where this thread runs a program itself.
+    pub fn stats(&self) -> Result<MachineStats, SetEventError> {
+        let _held = reentry::lock().map_err(|_| SetEventError::Reentrant)?;
+        let mut stats = MachineStats {
+            reentrant: self.0.reentrant.load(Site::Counter.order()),
+            no_cpu: self.0.no_cpu.load(Site::Counter.order()),
+            ..MachineStats::default()
+        };
+        for cpu in &self.0.cpus {
+            let counts = sync::lock(cpu).counts.get();
+            stats.runs += counts.runs;
+            stats.traps += counts.traps;
+            stats.discarded += counts.discarded;
+        }
+        Ok(stats)
+    }
+
+    /// Puts an event into slot `index` of a perf event array, as one of the CPU `cpu` of this machine; what was there is
+    /// dropped. Waits for a program that runs there now.
+    ///
+    /// Programs that run elsewhere get `EOPNOTSUPP` for that slot, as in the kernel.
+    ///
+    /// # Errors
+    /// [`SetEventError`]
+    pub fn set_event(&self, map: &Map, index: u32, cpu: u32, event: Event) -> Result<(), SetEventError> {
+        let array = map.events().ok_or_else(|| SetEventError::NotEvents { map: map.def().name.clone() })?;
+        let known = u16::try_from(cpu).ok().and_then(|number| Some((number, self.0.cpus.get(usize::from(number))?)));
+        let (number, of_cpu) = known.ok_or(SetEventError::UnknownCpu { cpu, cpus: self.cpus() })?;
+        let _held = reentry::lock().map_err(|_| SetEventError::Reentrant)?;
+        array.check(index)?;
+        let mut of_cpu = sync::lock(of_cpu);
+        let place = of_cpu.events.iter().position(Option::is_none).unwrap_or(of_cpu.events.len());
+        if place > usize::from(u16::MAX) {
+            return Err(SetEventError::Full { cpu });
+        }
+        if place == of_cpu.events.len() {
+            of_cpu.events.push(None);
+        }
+        of_cpu.events[place] = Some(event);
+        drop(of_cpu);
+        let slot = Slot { machine: self.0.id, cpu: number, place: place as u16 };
+        self.0.forget(array.set(index, Some(slot)));
+        Ok(())
+    }
+
+    /// Takes the event out of slot `index` of a perf event array; none where there is none of this machine. Waits for a
+    /// program that runs there now.
+    ///
+    /// # Errors
+    /// [`SetEventError`]
+    pub fn take_event(&self, map: &Map, index: u32) -> Result<Option<Event>, SetEventError> {
+        let array = map.events().ok_or_else(|| SetEventError::NotEvents { map: map.def().name.clone() })?;
+        let _held = reentry::lock().map_err(|_| SetEventError::Reentrant)?;
+        array.check(index)?;
+        if array.get(index).flatten().is_none_or(|slot| slot.machine != self.0.id) {
+            return Ok(None);
+        }
+        Ok(self.0.forget(array.set(index, None)))
+    }
+
+    /// Runs a program; gives what it returned.
+    ///
+    /// # Errors
+    /// [`RunError`]. Whatever the program had reserved and not committed is given up.
+    pub fn run(&self, program: &Program, context: Context<'_>) -> Result<u64, RunError> {
+        self.run_with(program, context, RunOptions::new())
+    }
+
+    /// Runs a program as `options` say; gives what it returned.
+    ///
+    /// # Errors
+    /// [`RunError`]. Whatever the program had reserved and not committed is given up.
+    pub fn run_with(&self, program: &Program, context: Context<'_>, options: RunOptions<'_>) -> Result<u64, RunError> {
+        let type_ = program.type_();
+        let size = context.bytes.len();
+        if let Some(expected) = type_.context().size().filter(|expected| *expected != size) {
+            return Err(RunError::ContextSize { size, expected, type_: type_.name().to_owned() });
+        }
+        let Some(_entered) = reentry::program() else {
+            self.0.reentrant.fetch_add(1, Site::Counter.order());
+            return Err(RunError::Reentrant);
+        };
+        let cpu = self.0.lease(options.cpu)?;
+        let guard = epoch::pin();
+        let mut execution = Execution::new(
+            &self.0,
+            &cpu,
+            &guard,
+            options.environment.unwrap_or(&*self.0.environment),
+            &program.0,
+            Lent {
+                context: (context.bytes.as_mut_ptr().expose_provenance() as u64, size),
+                packet: (context.packet.as_mut_ptr().expose_provenance() as u64, context.packet.len()),
+            },
+            self.0.fuel,
+        );
+        let result = execution.start();
+        execution.discard();
+        let mut counts = cpu.counts.get();
+        counts.runs += 1;
+        counts.discarded += execution.discarded;
+        counts.traps += u64::from(result.is_err());
+        cpu.counts.set(counts);
+        result.map_err(|kind| RunError::Trap(execution.trap(kind)))
+    }
+}
+
+impl Shared {
+    /// Takes out of its CPU an event that no map has any more.
+    fn forget(&self, slot: Option<Slot>) -> Option<Event> {
+        let slot = slot.filter(|slot| slot.machine == self.id)?;
+        let mut cpu = sync::lock(self.cpus.get(usize::from(slot.cpu))?);
+        cpu.events.get_mut(usize::from(slot.place)).and_then(Option::take)
+    }
+
+    /// A CPU for one execution: near the one that the thread runs on, so that threads seldom meet.
+    fn lease(&self, wanted: Option<u32>) -> Result<MutexGuard<'_, Cpu>, RunError> {
+        let cpus = self.cpus.len();
+        let found = match wanted {
+            Some(cpu) => {
+                let of_cpu = self.cpus.get(cpu as usize).ok_or(RunError::UnknownCpu { cpu, cpus })?;
+                sync::try_lock(of_cpu)
+            }
+            None => {
+                let first = sys::current_cpu() % cpus;
+                let (before, from) = self.cpus.split_at(first);
+                from.iter().chain(before).find_map(|cpu| sync::try_lock(cpu))
+            }
+        };
+        found.ok_or_else(|| {
+            self.no_cpu.fetch_add(1, Site::Counter.order());
+            RunError::NoCpu
+        })
+    }
+}

@@ -1,0 +1,54 @@
+//! From the context of a caller to that of the program it calls.
+
+use super::ProgramType;
+use crate::bpf::memory::Readable;
+
+/// What `convert_ctx` has: the context of the caller, to be read, and that of the callee, to be written.
+#[derive(Debug)]
+pub struct Conversion<'a> {
+    pub(crate) source: &'a ProgramType,
+    pub(crate) from: Readable,
+    pub(crate) to: &'a mut [u8],
+    pub(crate) cpu: u32,
+}
+
+impl Conversion<'_> {
+    /// The type of the caller.
+    pub fn source(&self) -> &ProgramType {
+        self.source
+    }
+
+    /// The CPU on which the programs run.
+    pub fn cpu(&self) -> u32 {
+        self.cpu
+    }
+
+    /// Bytes in the caller's context.
+    pub fn source_size(&self) -> usize {
+        self.from.len()
+    }
+
+    /// Reads `N` bytes of the caller's context; none if they end behind it.
+    pub fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        self.from.part(offset, N)?.copy_out(&mut bytes);
+        Some(bytes)
+    }
+
+    /// The context of the callee: zero at first.
+    pub fn target(&mut self) -> &mut [u8] {
+        self.to
+    }
+
+    /// Copies `size` bytes of the caller's context to that of the callee; false, and nothing is done, if they end behind
+    /// either.
+    #[must_use]
+    pub fn copy(&mut self, from: usize, to: usize, size: usize) -> bool {
+        let part = self.from.part(from, size);
+        let (Some(part), Some(target)) = (part, to.checked_add(size).and_then(|end| self.to.get_mut(to..end))) else {
+            return false;
+        };
+        part.copy_out(target);
+        true
+    }
+}

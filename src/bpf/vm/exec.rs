@@ -1,0 +1,634 @@
+//! The loop that runs instructions.
+
+#![allow(unsafe_code)]
+
+use super::execution::{Context, Execution, Frame, Span};
+use super::inst::{alu, cmp};
+use super::{Code, FRAME_SIZE, Inst, MAX_FRAMES, MAX_LOOPS, MAX_TAIL_CALLS, TrapKind, function_handle, function_slot};
+use crate::bpf::helper::{Arg, HelperId};
+use crate::bpf::machine::address_of;
+use crate::bpf::memory::{
+    Readable, acquire, load8, load16, load32, load64, release, store8, store16, store32, store64, update32, update64,
+};
+use crate::bpf::program::Text;
+use crate::bpf::program_type::{ContextAccess, Conversion, MAX_CONTEXT_SIZE};
+
+/// The registers, and as many more that nothing names: an index of 4 bits is always in bounds.
+pub(crate) type Registers = [u64; 16];
+
+/// The end of the frame.
+const FP: usize = 10;
+
+impl<'r> Execution<'r> {
+    /// Runs the current program from slot `pc` on, until the function that it starts in ends; gives `r0`.
+    ///
+    /// With `CHECKED` every access is tested. Without it the caller vouches for all of them.
+    ///
+    /// # Safety
+    /// With `CHECKED` none. Without it the program was proved to do only what the checks would let it do.
+    pub(crate) unsafe fn run<const CHECKED: bool>(&mut self, start: usize, args: [u64; 5]) -> Result<u64, TrapKind> {
+        let mut regs: Registers = [0; 16];
+        regs[1..6].copy_from_slice(&args);
+        regs[FP] = self.frame_end();
+        let base_depth = self.depth;
+        let mut text: &'r [Inst] = &self.text.insts;
+        debug_assert!(start < text.len());
+        // SAFETY: a function starts there: in the text.
+        let mut pc = unsafe { text.as_ptr().add(start) };
+        let mut frame = self.stack_span();
+        // What was touched last: nearly always what is touched next.
+        (self.reads, self.writes) = (frame, frame);
+        if CHECKED {
+            self.clear_frame();
+        }
+
+        loop {
+            debug_assert!(text.as_ptr_range().contains(&pc));
+            // SAFETY: `Checked::new` lets no jump leave the program and no function run off its end, and `text` has an
+            // instruction for each of its slots; returns go behind calls, which are never last. So `pc` is at one of them,
+            // and the one behind is at most the text's end.
+            let inst = unsafe { &*pc };
+            // SAFETY: as above.
+            pc = unsafe { pc.add(1) };
+
+            macro_rules! slot {
+                () => {
+                    // SAFETY: both are of the text.
+                    unsafe { pc.offset_from_unsigned(text.as_ptr()) }
+                };
+            }
+            macro_rules! go {
+                ($slot:expr) => {{
+                    let slot: usize = $slot;
+                    debug_assert!(slot < text.len());
+                    // SAFETY: a slot of the text: the target of a call, or the one behind it.
+                    pc = unsafe { text.as_ptr().add(slot) };
+                }};
+            }
+            macro_rules! r {
+                ($field:ident) => {
+                    // SAFETY: an instruction is made of registers of an `Op`: 0 to 10.
+                    *unsafe { regs.get_unchecked_mut(usize::from(inst.$field)) }
+                };
+            }
+            macro_rules! set {
+                ($value:expr) => {{
+                    let value = $value;
+                    r!(dst) = value;
+                }};
+            }
+            macro_rules! trap {
+                ($kind:expr) => {{
+                    self.pc = slot!();
+                    return Err($kind);
+                }};
+            }
+            macro_rules! jump {
+                () => {{
+                    if inst.offset < 0 {
+                        match self.fuel.checked_sub(u64::from(inst.offset.unsigned_abs())) {
+                            Some(fuel) => self.fuel = fuel,
+                            None => trap!(TrapKind::Fuel),
+                        }
+                    }
+                    // SAFETY: as above: of the text.
+                    pc = unsafe { pc.offset(inst.offset as isize) };
+                }};
+            }
+            macro_rules! jump_if {
+                ($condition:expr) => {
+                    if $condition {
+                        jump!();
+                    }
+                };
+            }
+            macro_rules! address {
+                ($base:ident) => {
+                    r!($base).wrapping_add_signed(i64::from(inst.offset))
+                };
+            }
+            macro_rules! load {
+                ($load:ident, $size:literal) => {{
+                    let address = address!(src);
+                    if CHECKED && !self.reads.holds(address, $size) && !frame.holds(address, $size) {
+                        self.pc = slot!();
+                        match self.find(address, $size, false)? {
+                            Found::Span(span) => self.reads = span,
+                            Found::Once => {}
+                            Found::Value(value) => {
+                                r!(dst) = value;
+                                continue;
+                            }
+                        }
+                    }
+                    // SAFETY: a span of what this execution may read holds the bytes, or `find` found them; unchecked, by
+                    // the caller's contract.
+                    unsafe { $load(address) }
+                }};
+            }
+            macro_rules! store {
+                ($store:ident, $size:literal, $value:expr) => {{
+                    let address = address!(dst);
+                    if CHECKED && !self.writes.holds(address, $size) && !frame.holds(address, $size) {
+                        self.pc = slot!();
+                        if let Found::Span(span) = self.find(address, $size, true)? {
+                            self.writes = span;
+                        }
+                    }
+                    let value = $value;
+                    // SAFETY: as for loads, of what it may write.
+                    unsafe { $store(address, value) }
+                }};
+            }
+            macro_rules! stack_load {
+                ($load:ident) => {{
+                    let address = address!(src);
+                    // SAFETY: `r10` is the end of the frame, as no instruction writes it, and the bytes are in the frame,
+                    // as was found when the program was made ready.
+                    unsafe { $load(address) }
+                }};
+            }
+            macro_rules! stack_store {
+                ($store:ident, $value:expr) => {{
+                    let (address, value) = (address!(dst), $value);
+                    // SAFETY: as above.
+                    unsafe { $store(address, value) }
+                }};
+            }
+            macro_rules! atomic {
+                ($update:ident, $size:literal, $mask:literal) => {{
+                    let address = address!(dst);
+                    if CHECKED && !self.atomic(address, $size) {
+                        trap!(TrapKind::Atomic { address, size: $size });
+                    }
+                    let (operand, r0) = (r!(src) & $mask, regs[0] & $mask);
+                    let number = inst.imm;
+                    // SAFETY: `atomic` found that the bytes may be read and written, and that they are aligned; unchecked,
+                    // by the caller's contract.
+                    let old = unsafe {
+                        match number {
+                            0 | 1 => $update(address, |old| old.wrapping_add(operand)),
+                            2 | 3 => $update(address, |old| old | operand),
+                            4 | 5 => $update(address, |old| old & operand),
+                            6 | 7 => $update(address, |old| old ^ operand),
+                            8 => $update(address, |_| operand),
+                            _ => $update(address, |old| if old == r0 { operand } else { old }),
+                        }
+                    };
+                    match number {
+                        0 | 2 | 4 | 6 => {}
+                        9 => regs[0] = old,
+                        _ => r!(src) = old,
+                    }
+                }};
+            }
+
+            match inst.code {
+                Code::Add64Reg => set!(alu::add64(r!(dst), r!(src))),
+                Code::Add64Imm => set!(alu::add64(r!(dst), inst.imm)),
+                Code::Add32Reg => set!(alu::add32(r!(dst), r!(src))),
+                Code::Add32Imm => set!(alu::add32(r!(dst), inst.imm)),
+                Code::Sub64Reg => set!(alu::sub64(r!(dst), r!(src))),
+                Code::Sub64Imm => set!(alu::sub64(r!(dst), inst.imm)),
+                Code::Sub32Reg => set!(alu::sub32(r!(dst), r!(src))),
+                Code::Sub32Imm => set!(alu::sub32(r!(dst), inst.imm)),
+                Code::Mul64Reg => set!(alu::mul64(r!(dst), r!(src))),
+                Code::Mul64Imm => set!(alu::mul64(r!(dst), inst.imm)),
+                Code::Mul32Reg => set!(alu::mul32(r!(dst), r!(src))),
+                Code::Mul32Imm => set!(alu::mul32(r!(dst), inst.imm)),
+                Code::Or64Reg => set!(alu::or64(r!(dst), r!(src))),
+                Code::Or64Imm => set!(alu::or64(r!(dst), inst.imm)),
+                Code::Or32Reg => set!(alu::or32(r!(dst), r!(src))),
+                Code::Or32Imm => set!(alu::or32(r!(dst), inst.imm)),
+                Code::And64Reg => set!(alu::and64(r!(dst), r!(src))),
+                Code::And64Imm => set!(alu::and64(r!(dst), inst.imm)),
+                Code::And32Reg => set!(alu::and32(r!(dst), r!(src))),
+                Code::And32Imm => set!(alu::and32(r!(dst), inst.imm)),
+                Code::Xor64Reg => set!(alu::xor64(r!(dst), r!(src))),
+                Code::Xor64Imm => set!(alu::xor64(r!(dst), inst.imm)),
+                Code::Xor32Reg => set!(alu::xor32(r!(dst), r!(src))),
+                Code::Xor32Imm => set!(alu::xor32(r!(dst), inst.imm)),
+                Code::Lsh64Reg => set!(alu::lsh64(r!(dst), r!(src))),
+                Code::Lsh64Imm => set!(alu::lsh64(r!(dst), inst.imm)),
+                Code::Lsh32Reg => set!(alu::lsh32(r!(dst), r!(src))),
+                Code::Lsh32Imm => set!(alu::lsh32(r!(dst), inst.imm)),
+                Code::Rsh64Reg => set!(alu::rsh64(r!(dst), r!(src))),
+                Code::Rsh64Imm => set!(alu::rsh64(r!(dst), inst.imm)),
+                Code::Rsh32Reg => set!(alu::rsh32(r!(dst), r!(src))),
+                Code::Rsh32Imm => set!(alu::rsh32(r!(dst), inst.imm)),
+                Code::Arsh64Reg => set!(alu::arsh64(r!(dst), r!(src))),
+                Code::Arsh64Imm => set!(alu::arsh64(r!(dst), inst.imm)),
+                Code::Arsh32Reg => set!(alu::arsh32(r!(dst), r!(src))),
+                Code::Arsh32Imm => set!(alu::arsh32(r!(dst), inst.imm)),
+                Code::Div64Reg => set!(alu::div64(r!(dst), r!(src))),
+                Code::Div64Imm => set!(alu::div64(r!(dst), inst.imm)),
+                Code::Div32Reg => set!(alu::div32(r!(dst), r!(src))),
+                Code::Div32Imm => set!(alu::div32(r!(dst), inst.imm)),
+                Code::Mod64Reg => set!(alu::mod64(r!(dst), r!(src))),
+                Code::Mod64Imm => set!(alu::mod64(r!(dst), inst.imm)),
+                Code::Mod32Reg => set!(alu::mod32(r!(dst), r!(src))),
+                Code::Mod32Imm => set!(alu::mod32(r!(dst), inst.imm)),
+                Code::Sdiv64Reg => set!(alu::sdiv64(r!(dst), r!(src))),
+                Code::Sdiv64Imm => set!(alu::sdiv64(r!(dst), inst.imm)),
+                Code::Sdiv32Reg => set!(alu::sdiv32(r!(dst), r!(src))),
+                Code::Sdiv32Imm => set!(alu::sdiv32(r!(dst), inst.imm)),
+                Code::Smod64Reg => set!(alu::smod64(r!(dst), r!(src))),
+                Code::Smod64Imm => set!(alu::smod64(r!(dst), inst.imm)),
+                Code::Smod32Reg => set!(alu::smod32(r!(dst), r!(src))),
+                Code::Smod32Imm => set!(alu::smod32(r!(dst), inst.imm)),
+                Code::JEq64Reg => jump_if!(cmp::eq64(r!(dst), r!(src))),
+                Code::JEq64Imm => jump_if!(cmp::eq64(r!(dst), inst.imm)),
+                Code::JEq32Reg => jump_if!(cmp::eq32(r!(dst), r!(src))),
+                Code::JEq32Imm => jump_if!(cmp::eq32(r!(dst), inst.imm)),
+                Code::JNe64Reg => jump_if!(cmp::ne64(r!(dst), r!(src))),
+                Code::JNe64Imm => jump_if!(cmp::ne64(r!(dst), inst.imm)),
+                Code::JNe32Reg => jump_if!(cmp::ne32(r!(dst), r!(src))),
+                Code::JNe32Imm => jump_if!(cmp::ne32(r!(dst), inst.imm)),
+                Code::JSet64Reg => jump_if!(cmp::set64(r!(dst), r!(src))),
+                Code::JSet64Imm => jump_if!(cmp::set64(r!(dst), inst.imm)),
+                Code::JSet32Reg => jump_if!(cmp::set32(r!(dst), r!(src))),
+                Code::JSet32Imm => jump_if!(cmp::set32(r!(dst), inst.imm)),
+                Code::JGt64Reg => jump_if!(cmp::gt64(r!(dst), r!(src))),
+                Code::JGt64Imm => jump_if!(cmp::gt64(r!(dst), inst.imm)),
+                Code::JGt32Reg => jump_if!(cmp::gt32(r!(dst), r!(src))),
+                Code::JGt32Imm => jump_if!(cmp::gt32(r!(dst), inst.imm)),
+                Code::JGe64Reg => jump_if!(cmp::ge64(r!(dst), r!(src))),
+                Code::JGe64Imm => jump_if!(cmp::ge64(r!(dst), inst.imm)),
+                Code::JGe32Reg => jump_if!(cmp::ge32(r!(dst), r!(src))),
+                Code::JGe32Imm => jump_if!(cmp::ge32(r!(dst), inst.imm)),
+                Code::JLt64Reg => jump_if!(cmp::lt64(r!(dst), r!(src))),
+                Code::JLt64Imm => jump_if!(cmp::lt64(r!(dst), inst.imm)),
+                Code::JLt32Reg => jump_if!(cmp::lt32(r!(dst), r!(src))),
+                Code::JLt32Imm => jump_if!(cmp::lt32(r!(dst), inst.imm)),
+                Code::JLe64Reg => jump_if!(cmp::le64(r!(dst), r!(src))),
+                Code::JLe64Imm => jump_if!(cmp::le64(r!(dst), inst.imm)),
+                Code::JLe32Reg => jump_if!(cmp::le32(r!(dst), r!(src))),
+                Code::JLe32Imm => jump_if!(cmp::le32(r!(dst), inst.imm)),
+                Code::JSgt64Reg => jump_if!(cmp::sgt64(r!(dst), r!(src))),
+                Code::JSgt64Imm => jump_if!(cmp::sgt64(r!(dst), inst.imm)),
+                Code::JSgt32Reg => jump_if!(cmp::sgt32(r!(dst), r!(src))),
+                Code::JSgt32Imm => jump_if!(cmp::sgt32(r!(dst), inst.imm)),
+                Code::JSge64Reg => jump_if!(cmp::sge64(r!(dst), r!(src))),
+                Code::JSge64Imm => jump_if!(cmp::sge64(r!(dst), inst.imm)),
+                Code::JSge32Reg => jump_if!(cmp::sge32(r!(dst), r!(src))),
+                Code::JSge32Imm => jump_if!(cmp::sge32(r!(dst), inst.imm)),
+                Code::JSlt64Reg => jump_if!(cmp::slt64(r!(dst), r!(src))),
+                Code::JSlt64Imm => jump_if!(cmp::slt64(r!(dst), inst.imm)),
+                Code::JSlt32Reg => jump_if!(cmp::slt32(r!(dst), r!(src))),
+                Code::JSlt32Imm => jump_if!(cmp::slt32(r!(dst), inst.imm)),
+                Code::JSle64Reg => jump_if!(cmp::sle64(r!(dst), r!(src))),
+                Code::JSle64Imm => jump_if!(cmp::sle64(r!(dst), inst.imm)),
+                Code::JSle32Reg => jump_if!(cmp::sle32(r!(dst), r!(src))),
+                Code::JSle32Imm => jump_if!(cmp::sle32(r!(dst), inst.imm)),
+                Code::Load8 => set!(load!(load8, 1)),
+                Code::StackLoad8 => set!(stack_load!(load8)),
+                Code::Load16 => set!(load!(load16, 2)),
+                Code::StackLoad16 => set!(stack_load!(load16)),
+                Code::Load32 => set!(load!(load32, 4)),
+                Code::StackLoad32 => set!(stack_load!(load32)),
+                Code::Load64 => set!(load!(load64, 8)),
+                Code::StackLoad64 => set!(stack_load!(load64)),
+                Code::LoadSx8 => set!(load!(load8, 1) as i8 as i64 as u64),
+                Code::StackLoadSx8 => set!(stack_load!(load8) as i8 as i64 as u64),
+                Code::LoadSx16 => set!(load!(load16, 2) as i16 as i64 as u64),
+                Code::StackLoadSx16 => set!(stack_load!(load16) as i16 as i64 as u64),
+                Code::LoadSx32 => set!(load!(load32, 4) as i32 as i64 as u64),
+                Code::StackLoadSx32 => set!(stack_load!(load32) as i32 as i64 as u64),
+                Code::Store8Reg => store!(store8, 1, r!(src)),
+                Code::StackStore8Reg => stack_store!(store8, r!(src)),
+                Code::Store8Imm => store!(store8, 1, inst.imm),
+                Code::StackStore8Imm => stack_store!(store8, inst.imm),
+                Code::Store16Reg => store!(store16, 2, r!(src)),
+                Code::StackStore16Reg => stack_store!(store16, r!(src)),
+                Code::Store16Imm => store!(store16, 2, inst.imm),
+                Code::StackStore16Imm => stack_store!(store16, inst.imm),
+                Code::Store32Reg => store!(store32, 4, r!(src)),
+                Code::StackStore32Reg => stack_store!(store32, r!(src)),
+                Code::Store32Imm => store!(store32, 4, inst.imm),
+                Code::StackStore32Imm => stack_store!(store32, inst.imm),
+                Code::Store64Reg => store!(store64, 8, r!(src)),
+                Code::StackStore64Reg => stack_store!(store64, r!(src)),
+                Code::Store64Imm => store!(store64, 8, inst.imm),
+                Code::StackStore64Imm => stack_store!(store64, inst.imm),
+                Code::Neg64 => set!(r!(dst).wrapping_neg()),
+                Code::Neg32 => set!(u64::from((r!(dst) as u32).wrapping_neg())),
+                Code::Mov64Reg => set!(r!(src)),
+                Code::Mov32Reg => set!(u64::from(r!(src) as u32)),
+                Code::MovImm => set!(inst.imm),
+                Code::MovSx8To32 => set!(u64::from(r!(src) as i8 as u32)),
+                Code::MovSx16To32 => set!(u64::from(r!(src) as i16 as u32)),
+                Code::MovSx8To64 => set!(r!(src) as i8 as u64),
+                Code::MovSx16To64 => set!(r!(src) as i16 as u64),
+                Code::MovSx32To64 => set!(r!(src) as i32 as u64),
+                Code::Swap16 => set!(u64::from((r!(dst) as u16).swap_bytes())),
+                Code::Swap32 => set!(u64::from((r!(dst) as u32).swap_bytes())),
+                Code::Swap64 => set!(r!(dst).swap_bytes()),
+                Code::Truncate16 => set!(u64::from(r!(dst) as u16)),
+                Code::Truncate32 => set!(u64::from(r!(dst) as u32)),
+                Code::FunctionAddress => set!(function_handle(slot!().wrapping_add_signed(inst.imm as isize))),
+                Code::Jump => jump!(),
+                Code::MayGoto => match self.loops.checked_sub(1) {
+                    Some(loops) => self.loops = loops,
+                    None => jump!(),
+                },
+                Code::Atomic32 => atomic!(update32, 4, 0xffff_ffff),
+                Code::Atomic64 => atomic!(update64, 8, 0xffff_ffff_ffff_ffff),
+                Code::LoadAcquire => {
+                    let (address, size) = (address!(src), inst.imm);
+                    if CHECKED && !address.is_multiple_of(size) {
+                        trap!(TrapKind::Atomic { address, size: size as usize });
+                    }
+                    set!(match size {
+                        1 => load!(load8, 1),
+                        2 => load!(load16, 2),
+                        4 => load!(load32, 4),
+                        _ => load!(load64, 8),
+                    });
+                    acquire();
+                }
+                Code::StoreRelease => {
+                    let (address, size) = (address!(dst), inst.imm);
+                    if CHECKED && !address.is_multiple_of(size) {
+                        trap!(TrapKind::Atomic { address, size: size as usize });
+                    }
+                    release();
+                    match size {
+                        1 => store!(store8, 1, r!(src)),
+                        2 => store!(store16, 2, r!(src)),
+                        4 => store!(store32, 4, r!(src)),
+                        _ => store!(store64, 8, r!(src)),
+                    }
+                }
+                Code::LoadPacket => match self.load_packet(inst, r!(src)) {
+                    Some(value) => regs[0] = value,
+                    None => {
+                        // The end of the program, whichever function this is.
+                        self.depth = base_depth;
+                        return Ok(0);
+                    }
+                },
+                Code::CallLocal => {
+                    let target = slot!().wrapping_add_signed(inst.offset as isize);
+                    self.enter(slot!(), &mut regs)?;
+                    frame = self.stack_span();
+                    go!(target);
+                    if CHECKED {
+                        self.clear_frame();
+                    }
+                }
+                Code::CallHelper => {
+                    self.pc = slot!();
+                    let args = [regs[1], regs[2], regs[3], regs[4], regs[5]];
+                    let helper = &self.text.called[inst.imm as usize];
+                    // SAFETY: checked, none; unchecked, by the caller's contract.
+                    regs[0] = unsafe { self.call::<CHECKED>(helper, args)? };
+                    if CHECKED && helper.closes {
+                        (self.reads, self.writes) = (frame, frame);
+                    }
+                }
+                Code::CallRegister => {
+                    let callee = r!(src);
+                    if let Some(target) = function_slot(callee) {
+                        self.pc = slot!();
+                        if self.text.checked.functions().binary_search(&target).is_err() {
+                            trap!(TrapKind::CallTarget { target: callee });
+                        }
+                        self.enter(slot!(), &mut regs)?;
+                        frame = self.stack_span();
+                        go!(target);
+                        if CHECKED {
+                            self.clear_frame();
+                        }
+                    } else {
+                        self.pc = slot!();
+                        let args = [regs[1], regs[2], regs[3], regs[4], regs[5]];
+                        let id = i32::try_from(callee as i64).map(HelperId);
+                        let helper = id.ok().filter(|id| self.context.type_.has_helper(*id));
+                        let Some(helper) =
+                            helper.and_then(|id| self.text.helpers.get(id)).filter(|helper| !helper.is_tail_call())
+                        else {
+                            trap!(TrapKind::CallTarget { target: callee });
+                        };
+                        // SAFETY: as above.
+                        regs[0] = unsafe { self.call::<CHECKED>(helper, args)? };
+                        (self.reads, self.writes) = (frame, frame);
+                    }
+                }
+                Code::TailCall => {
+                    self.pc = slot!();
+                    if self.tail_call::<CHECKED>([regs[1], regs[2], regs[3]], &mut regs[0])? {
+                        text = &self.text.insts;
+                        go!(0);
+                        regs[1] = self.context.address;
+                        if self.context.type_.has_length() {
+                            regs[2] = self.context.len as u64;
+                        }
+                        if CHECKED {
+                            self.clear_frame();
+                        }
+                        (self.reads, self.writes) = (frame, frame);
+                    }
+                }
+                Code::Exit => {
+                    if self.depth == base_depth {
+                        return Ok(regs[0]);
+                    }
+                    let slot = self.leave(&mut regs);
+                    text = &self.text.insts;
+                    go!(slot);
+                    frame = self.stack_span();
+                    (self.reads, self.writes) = (frame, frame);
+                }
+                Code::Unreachable => unreachable!("the second half of a 64-bit immediate is no target"),
+            }
+        }
+    }
+}
+
+/// What was found where a program loads or stores.
+enum Found {
+    /// Memory that it may touch.
+    Span(Span),
+    /// Memory of which this access, but perhaps no other, is allowed.
+    Once,
+    /// No memory: what the load gives.
+    Value(u64),
+}
+
+impl<'r> Execution<'r> {
+    /// What an access that hit neither what was touched last nor the frame is.
+    #[cold]
+    #[inline(never)]
+    fn find(&self, address: u64, size: usize, write: bool) -> Result<Found, TrapKind> {
+        if let Some((start, len)) = self.region(address, size, write) {
+            return Ok(Span::new(start, len).map_or(Found::Once, Found::Span));
+        }
+        match self.context_access(address, size, write) {
+            Some(ContextAccess::Pointer(pointer)) => Ok(Found::Value(self.pointer(pointer))),
+            Some(ContextAccess::Bytes) if self.context.type_.context().size().is_some() => Ok(Found::Once),
+            Some(ContextAccess::Bytes) => {
+                let hidden = self.context.type_.context().hidden();
+                let (start, len) = (self.context.address + hidden, self.context.len as u64 - hidden);
+                Ok(Span::new(start, len).map_or(Found::Once, Found::Span))
+            }
+            None if write => Err(TrapKind::Store { address, size }),
+            None => Err(TrapKind::Load { address, size }),
+        }
+    }
+
+    /// Makes the current frame zero: it may hold what another program left.
+    fn clear_frame(&self) {
+        let end = (super::MAX_FRAMES - self.depth) * FRAME_SIZE / 8;
+        for word in &self.cpu.stack[end - FRAME_SIZE / 8..end] {
+            word.set(0);
+        }
+    }
+
+    /// Makes a frame for a function that was called from before slot `pc`.
+    fn enter(&mut self, pc: usize, regs: &mut Registers) -> Result<(), TrapKind> {
+        self.pc = pc;
+        if self.depth == MAX_FRAMES - 1 {
+            return Err(TrapKind::CallDepth);
+        }
+        self.fuel = self.fuel.checked_sub(1).ok_or(TrapKind::Fuel)?;
+        let saved = [regs[6], regs[7], regs[8], regs[9]];
+        self.frames[self.depth] = Some(Frame { text: self.text, context: self.context, pc, saved, loops: self.loops });
+        self.depth += 1;
+        self.loops = MAX_LOOPS;
+        regs[FP] = self.frame_end();
+        Ok(())
+    }
+
+    /// Gives up the frame of a function that has ended; gives the slot to go on at.
+    fn leave(&mut self, regs: &mut Registers) -> usize {
+        self.depth -= 1;
+        let frame = self.frames[self.depth].take().expect("a function that was called has a caller");
+        regs[6..10].copy_from_slice(&frame.saved);
+        regs[FP] = self.frame_end();
+        self.text = frame.text;
+        self.context = frame.context;
+        self.loops = frame.loops;
+        frame.pc
+    }
+
+    /// Runs a function of the program for a helper.
+    ///
+    /// # Safety
+    /// As [`run`](Self::run).
+    pub(crate) unsafe fn call_back<const CHECKED: bool>(
+        &mut self,
+        slot: usize,
+        args: [u64; 5],
+    ) -> Result<u64, TrapKind> {
+        if self.depth == MAX_FRAMES - 1 {
+            return Err(TrapKind::CallDepth);
+        }
+        self.fuel = self.fuel.checked_sub(1).ok_or(TrapKind::Fuel)?;
+        let (pc, loops) = (self.pc, self.loops);
+        self.depth += 1;
+        self.callbacks += 1;
+        self.loops = MAX_LOOPS;
+        // SAFETY: the caller's contract.
+        let result = unsafe { self.run::<CHECKED>(slot, args) };
+        if result.is_ok() {
+            self.depth -= 1;
+            (self.pc, self.loops) = (pc, loops);
+            (self.reads, self.writes) = (self.stack_span(), self.stack_span());
+        }
+        self.callbacks -= 1;
+        result
+    }
+
+    /// Whether the tail call was made. If not, the program goes on behind it, and `r0` tells why.
+    fn tail_call<const CHECKED: bool>(&mut self, args: [u64; 3], r0: &mut u64) -> Result<bool, TrapKind> {
+        let [context, map, index] = args;
+        let helper = self.text.helpers.get(HelperId::TAIL_CALL);
+        let argument = |at: usize, value| TrapKind::Argument {
+            helper: HelperId::TAIL_CALL,
+            name: "bpf_tail_call".to_owned(),
+            at: at + 1,
+            value,
+            wanted: helper.map_or(Arg::Any, |helper| helper.prototype.args[at]),
+        };
+        if CHECKED && self.callbacks > 0 {
+            return Err(TrapKind::TailCall);
+        }
+        if CHECKED && context != self.context.address {
+            return Err(argument(0, context));
+        }
+        let text: &'r Text = self.text;
+        let Some(array) = text.maps.get(super::map_index(map)).and_then(|map| map.programs()) else {
+            return Err(argument(1, map));
+        };
+        // What is reserved cannot be committed by another program.
+        self.discard();
+        let errno = |errno: i32| (-i64::from(errno)) as u64;
+        // Of the index 32 bits count, as in the kernel.
+        let index = index as u32 as usize;
+        if self.tail_calls == MAX_TAIL_CALLS {
+            *r0 = errno(libc::E2BIG);
+            return Ok(false);
+        }
+        let target = match array.load(index, self.guard) {
+            Some(target) => target,
+            None => {
+                *r0 = errno(if index < array.len() { libc::ENOENT } else { libc::E2BIG });
+                return Ok(false);
+            }
+        };
+        let target: &'r Text = &target.0;
+        if target.type_ != *self.context.type_ && !self.cast(target) {
+            *r0 = errno(libc::EINVAL);
+            return Ok(false);
+        }
+        self.tail_calls += 1;
+        self.text = target;
+        self.loops = MAX_LOOPS;
+        Ok(true)
+    }
+
+    /// Makes the context into one for `target`; whether that could be done.
+    fn cast(&mut self, target: &'r Text) -> bool {
+        let Some(len) = target.type_.context().size() else { return false };
+        let source = self.context;
+        // Neither where the context lies that it is made from, nor where that of a caller does.
+        let [first, second] = &self.cpu.contexts[self.depth];
+        let area = if source.address == address_of(first) { second } else { first };
+        let mut bytes = [0; MAX_CONTEXT_SIZE];
+        let bytes = &mut bytes[..len];
+        // SAFETY: the context is the execution's to read, all of it, until it ends.
+        let from = unsafe { Readable::new(source.address, source.len) };
+        let number = self.cpu.number;
+        let mut conversion = Conversion { source: source.type_, from, to: bytes, cpu: number };
+        if !target.type_.convert(&mut conversion) {
+            return false;
+        }
+        for (word, bytes) in area.iter().zip(bytes.chunks(8)) {
+            let mut whole = [0; 8];
+            whole[..bytes.len()].copy_from_slice(bytes);
+            word.set(u64::from_ne_bytes(whole));
+        }
+        self.context = Context { type_: &target.type_, address: address_of(area), len };
+        true
+    }
+
+    /// What a legacy load from the packet gives; none where it is not all there.
+    fn load_packet(&self, inst: &Inst, index: u64) -> Option<u64> {
+        let index = if inst.src == FP as u8 { 0 } else { index as u32 as i32 };
+        let offset = i64::from(index) + i64::from(inst.offset);
+        let offset = u64::try_from(offset).ok()?;
+        let len = self.packet.1 - self.packet.0;
+        if offset.checked_add(inst.imm)? > len {
+            return None;
+        }
+        let at = self.packet.0 + offset;
+        // SAFETY: in the packet, which is the execution's to read.
+        Some(unsafe {
+            match inst.imm {
+                1 => load8(at),
+                2 => u64::from((load16(at) as u16).swap_bytes()),
+                _ => u64::from((load32(at) as u32).swap_bytes()),
+            }
+        })
+    }
+}
