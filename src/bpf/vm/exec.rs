@@ -71,6 +71,12 @@ impl<'r> Execution<'r> {
                     *unsafe { regs.get_unchecked_mut(usize::from(inst.$field)) }
                 };
             }
+            macro_rules! skip {
+                () => {
+                    // SAFETY: the second slot of this instruction, and what comes behind it, are of the text.
+                    pc = unsafe { pc.add(1) };
+                };
+            }
             macro_rules! set {
                 ($value:expr) => {{
                     let value = $value;
@@ -325,7 +331,14 @@ impl<'r> Execution<'r> {
                 Code::Swap64 => set!(r!(dst).swap_bytes()),
                 Code::Truncate16 => set!(u64::from(r!(dst) as u16)),
                 Code::Truncate32 => set!(u64::from(r!(dst) as u32)),
-                Code::FunctionAddress => set!(function_handle(slot!().wrapping_add_signed(inst.imm as isize))),
+                Code::LoadImm64 => {
+                    set!(inst.imm);
+                    skip!();
+                }
+                Code::FunctionAddress => {
+                    set!(function_handle(slot!().wrapping_add_signed(inst.imm as isize)));
+                    skip!();
+                }
                 Code::Jump => jump!(),
                 Code::MayGoto => match self.loops.checked_sub(1) {
                     Some(loops) => self.loops = loops,

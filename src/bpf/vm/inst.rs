@@ -158,6 +158,7 @@ pub(crate) enum Code {
     CallRegister,
     TailCall,
     Exit,
+    LoadImm64,
     FunctionAddress,
     Unreachable,
 }
