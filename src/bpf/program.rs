@@ -249,6 +249,7 @@ impl<'a> ProgramBuilder<'a> {
             type_: self.type_.clone(),
             insts: insts.into(),
             called: helpers.into(),
+            gpl: self.is_gpl(),
             helpers: self.helpers,
             fewest_cpus: (0..self.maps.len())
                 .filter(|at| self.maps[*at].def().type_.is_percpu())
@@ -259,13 +260,17 @@ impl<'a> ProgramBuilder<'a> {
         })))
     }
 
+    fn is_gpl(&self) -> bool {
+        GPL_COMPATIBLE.contains(&self.license.as_str())
+    }
+
     fn helper(&self, id: HelperId) -> Result<&Arc<Helper>, LoadErrorKind> {
         let helper = self.helpers.get(id).ok_or(LoadErrorKind::UnknownHelper { id })?;
         let name = || helper.prototype.name.clone().into_owned();
         if !self.type_.has_helper(id) {
             return Err(LoadErrorKind::HelperOfType { id, name: name(), type_: self.type_.name().to_owned() });
         }
-        if helper.prototype.gpl_only && !GPL_COMPATIBLE.contains(&self.license.as_str()) {
+        if helper.prototype.gpl_only && !self.is_gpl() {
             return Err(LoadErrorKind::License { id, name: name(), license: self.license.clone() });
         }
         Ok(helper)
@@ -336,6 +341,8 @@ pub(crate) struct Text {
     pub(crate) called: Box<[Arc<Helper>]>,
     /// All that there are, for calls of what a register holds.
     pub(crate) helpers: Helpers,
+    /// Whether the licence goes with the GPL.
+    gpl: bool,
     pub(crate) maps: Box<[Map]>,
     pub(crate) checked: Checked,
     /// The map for the fewest CPUs of those that have a value for each, by its index.
@@ -344,6 +351,14 @@ pub(crate) struct Text {
 }
 
 impl Text {
+    /// The helper of this number, for a call of what a register holds; none where the program may not call it, or only where it
+    /// is named.
+    pub(crate) fn helper(&self, id: HelperId) -> Option<&Helper> {
+        let helper = self.helpers.get(id)?;
+        let allowed = self.type_.has_helper(id) && (self.gpl || !helper.prototype.gpl_only) && !helper.is_tail_call();
+        allowed.then_some(&**helper)
+    }
+
     pub(crate) fn line(&self, insn: usize) -> Option<String> {
         self.line.as_ref().and_then(|line| line(insn))
     }
