@@ -171,3 +171,70 @@ pub(crate) fn inst(op: &Op) -> Inst {
         Op::Call(Callee::Helper(_) | Callee::Kfunc { .. }) | Op::LoadImm64 { .. } => Inst::new(Code::Unreachable),
     }
 }
+
+/// Lets instructions that often follow each other be done at once.
+pub(crate) fn fuse(insts: &mut [Inst]) {
+    for at in 1..insts.len() {
+        let (first, second) = (insts[at - 1], insts[at]);
+        insts[at - 1].code = fused(&first, &second);
+    }
+}
+
+/// What does both, or what does the first alone.
+fn fused(first: &Inst, second: &Inst) -> Code {
+    match (first.code, second.code) {
+        (Code::Mov64Reg, Code::Add64Reg) if first.dst == second.dst => Code::MovAdd64Reg,
+        (Code::Mov64Reg, Code::Add64Imm) if first.dst == second.dst => Code::MovAdd64Imm,
+        (Code::Mov64Reg, Code::Sub64Reg) if first.dst == second.dst => Code::MovSub64Reg,
+        (Code::Mov64Reg, Code::Sub64Imm) if first.dst == second.dst => Code::MovSub64Imm,
+        (Code::Mov64Reg, Code::Mul64Reg) if first.dst == second.dst => Code::MovMul64Reg,
+        (Code::Mov64Reg, Code::Mul64Imm) if first.dst == second.dst => Code::MovMul64Imm,
+        (Code::Mov64Reg, Code::And64Reg) if first.dst == second.dst => Code::MovAnd64Reg,
+        (Code::Mov64Reg, Code::And64Imm) if first.dst == second.dst => Code::MovAnd64Imm,
+        (Code::Mov64Reg, Code::Or64Reg) if first.dst == second.dst => Code::MovOr64Reg,
+        (Code::Mov64Reg, Code::Or64Imm) if first.dst == second.dst => Code::MovOr64Imm,
+        (Code::Mov64Reg, Code::Xor64Reg) if first.dst == second.dst => Code::MovXor64Reg,
+        (Code::Mov64Reg, Code::Xor64Imm) if first.dst == second.dst => Code::MovXor64Imm,
+        (Code::Mov64Reg, Code::Lsh64Reg) if first.dst == second.dst => Code::MovLsh64Reg,
+        (Code::Mov64Reg, Code::Lsh64Imm) if first.dst == second.dst => Code::MovLsh64Imm,
+        (Code::Mov64Reg, Code::Rsh64Reg) if first.dst == second.dst => Code::MovRsh64Reg,
+        (Code::Mov64Reg, Code::Rsh64Imm) if first.dst == second.dst => Code::MovRsh64Imm,
+        (Code::Mov64Reg, Code::Arsh64Reg) if first.dst == second.dst => Code::MovArsh64Reg,
+        (Code::Mov64Reg, Code::Arsh64Imm) if first.dst == second.dst => Code::MovArsh64Imm,
+        (Code::Mov64Reg, Code::Mod64Reg) if first.dst == second.dst => Code::MovMod64Reg,
+        (Code::Mov64Reg, Code::Mod64Imm) if first.dst == second.dst => Code::MovMod64Imm,
+        (Code::Mov64Reg, Code::Div64Reg) if first.dst == second.dst => Code::MovDiv64Reg,
+        (Code::Mov64Reg, Code::Div64Imm) if first.dst == second.dst => Code::MovDiv64Imm,
+        (Code::Add64Imm, Code::JEq64Reg) => Code::AddJEq64Reg,
+        (Code::Add64Imm, Code::JEq64Imm) => Code::AddJEq64Imm,
+        (Code::Add64Imm, Code::JNe64Reg) => Code::AddJNe64Reg,
+        (Code::Add64Imm, Code::JNe64Imm) => Code::AddJNe64Imm,
+        (Code::Add64Imm, Code::JGt64Reg) => Code::AddJGt64Reg,
+        (Code::Add64Imm, Code::JGt64Imm) => Code::AddJGt64Imm,
+        (Code::Add64Imm, Code::JGe64Reg) => Code::AddJGe64Reg,
+        (Code::Add64Imm, Code::JGe64Imm) => Code::AddJGe64Imm,
+        (Code::Add64Imm, Code::JLt64Reg) => Code::AddJLt64Reg,
+        (Code::Add64Imm, Code::JLt64Imm) => Code::AddJLt64Imm,
+        (Code::Add64Imm, Code::JLe64Reg) => Code::AddJLe64Reg,
+        (Code::Add64Imm, Code::JLe64Imm) => Code::AddJLe64Imm,
+        (Code::Load8, Code::Add64Reg) => Code::Load8Add,
+        (Code::Load16, Code::Add64Reg) => Code::Load16Add,
+        (Code::Load32, Code::Add64Reg) => Code::Load32Add,
+        (Code::Load64, Code::Add64Reg) => Code::Load64Add,
+        (Code::Load8, Code::JEq64Imm) => Code::Load8JEq64Imm,
+        (Code::Load8, Code::JNe64Imm) => Code::Load8JNe64Imm,
+        (Code::Load16, Code::JEq64Imm) => Code::Load16JEq64Imm,
+        (Code::Load16, Code::JNe64Imm) => Code::Load16JNe64Imm,
+        (Code::Load32, Code::JEq64Imm) => Code::Load32JEq64Imm,
+        (Code::Load32, Code::JNe64Imm) => Code::Load32JNe64Imm,
+        (Code::Load64, Code::JEq64Imm) => Code::Load64JEq64Imm,
+        (Code::Load64, Code::JNe64Imm) => Code::Load64JNe64Imm,
+        (Code::Lsh64Imm, Code::Rsh64Imm) => Code::LshRsh64Imm,
+        (Code::Lsh64Imm, Code::Arsh64Imm) => Code::LshArsh64Imm,
+        (Code::Add64Imm, Code::Add64Imm) => Code::AddAdd64Imm,
+        (Code::Store64Reg, Code::Store64Reg) => Code::Store64RegTwice,
+        (Code::Load64, Code::Load64) => Code::Load64Twice,
+        (Code::Load8, Code::Load8) => Code::Load8Twice,
+        (code, _) => code,
+    }
+}
