@@ -1,0 +1,219 @@
+//! Random programs, in the kernel and in the interpreter: they return the same, and leave the same memory, registers and
+//! frame.
+//!
+//! Each program runs on a few inputs. `PERFRING_BPF_PROGRAMS` is how many programs there are, `PERFRING_BPF_SEED` the seed of
+//! the first; a million takes a quarter of an hour:
+//!
+//!     PERFRING_BPF_PROGRAMS=1000000 cargo test --release --test bpf_differential -- --nocapture
+//!
+//! A program that does something else in the two is made smaller before it is shown.
+#![cfg(feature = "bpf")]
+
+mod bpf_generate;
+mod bpf_kernel;
+mod common;
+
+use bpf_generate::{DATA, Program, Random, VALUE, encode};
+use bpf_kernel::{Input, Refused, map_type, prog_type, require_bpf};
+use perfring::bpf::insn::Op;
+use perfring::bpf::map::{Map, MapDef, MapType, MapFlags};
+use perfring::bpf::{Context, Machine, ProgramType};
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const PROGRAMS: u64 = 8000;
+const INPUTS: usize = 3;
+
+/// What a program leaves: what it returns, and the map's value.
+type Left = (u32, Vec<u8>);
+
+/// What the map's value is before the runs.
+fn inputs(seed: u64) -> Vec<Vec<u8>> {
+    let mut random = Random::new(!seed);
+    let mut input = || -> Vec<u8> {
+        let words = (0..DATA / 8).flat_map(|_| random.number().to_ne_bytes());
+        words.chain(std::iter::repeat_n(0, VALUE - DATA)).collect()
+    };
+    (0..INPUTS).map(|_| input()).collect()
+}
+
+struct Kernel {
+    map: bpf_kernel::Map,
+}
+
+impl Kernel {
+    fn new() -> Self {
+        let map = bpf_kernel::Map::create(bpf_kernel::Def {
+            map_type: map_type::ARRAY,
+            key_size: 4,
+            value_size: VALUE as u32,
+            max_entries: 1,
+            flags: 0,
+        });
+        Self { map: map.expect("a map") }
+    }
+
+    fn run(&self, ops: &[Op], inputs: &[Vec<u8>]) -> Result<Vec<Left>, Refused> {
+        let program = bpf_kernel::Program::load(prog_type::SOCKET_FILTER, &encode(ops), &[&self.map])?;
+        let packet = Input { data: vec![0; 64], ..Input::default() };
+        let run = |input: &Vec<u8>| {
+            self.map.update(&[0; 4], input, 0).expect("an update");
+            let output = program.test_run(&packet).expect("a run");
+            (output.retval, self.map.lookup(&[0; 4], 0).expect("the value"))
+        };
+        Ok(inputs.iter().map(run).collect())
+    }
+}
+
+struct Interpreter {
+    machine: Machine,
+    map: Map,
+    get: perfring::bpf::Program,
+    put: perfring::bpf::Program,
+}
+
+fn copy(put: bool, map: &Map) -> perfring::bpf::Program {
+    use perfring::bpf::insn::*;
+    let mut ops = vec![Op::LoadImm64 { dst: Reg::R3, imm: Imm64::MapIndexValue { index: 0, offset: 0 } }];
+    for at in (0..VALUE as i16).step_by(8) {
+        let (from, to) = if put { (Reg::R1, Reg::R3) } else { (Reg::R3, Reg::R1) };
+        ops.push(Op::Load { size: Size::DW, signed: false, dst: Reg::R0, src: from, offset: at });
+        ops.push(Op::Store { size: Size::DW, dst: to, offset: at, src: Operand::Reg(Reg::R0) });
+    }
+    ops.push(Op::Exit);
+    let insns = ops.iter().flat_map(|op| op.encode().to_vec()).collect();
+    perfring::bpf::Program::builder("copy", ProgramType::memory()).maps([map.clone()]).load(insns).unwrap()
+}
+
+impl Interpreter {
+    fn new() -> Self {
+        let def = MapDef {
+            name: "value".to_owned(),
+            type_: MapType::Array,
+            key_size: 4,
+            value_size: VALUE as u32,
+            max_entries: 1,
+            flags: MapFlags::empty(),
+        };
+        let map = Map::new(&def, 1).expect("a map");
+        Self { machine: Machine::new(1), get: copy(false, &map), put: copy(true, &map), map }
+    }
+
+    fn run(&self, ops: &[Op], inputs: &[Vec<u8>]) -> Vec<Left> {
+        let insns = ops.iter().flat_map(|op| op.encode().to_vec()).collect();
+        let program = perfring::bpf::Program::builder("random", ProgramType::socket_filter())
+            .maps([self.map.clone()])
+            .license("GPL")
+            .load(insns)
+            .expect("what the verifier takes is sound");
+        let run = |input: &Vec<u8>| {
+            let mut value = input.clone();
+            self.machine.run(&self.put, Context::new(&mut value)).unwrap();
+            let result = self.machine.run(&program, Context::new(&mut [0; 192]));
+            let result = result.expect("what the verifier takes is not stopped") as u32;
+            self.machine.run(&self.get, Context::new(&mut value)).unwrap();
+            (result, value)
+        };
+        inputs.iter().map(run).collect()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    accepted: u64,
+    instructions: usize,
+    /// Why others were refused.
+    refused: BTreeMap<String, u64>,
+}
+
+/// What the verifier says last, without numbers.
+fn reason(refused: &Refused) -> String {
+    let line = refused.log.lines().rev().find(|line| !line.starts_with("processed ") && !line.is_empty());
+    let words = line.unwrap_or_default().replace(|char: char| char.is_ascii_digit(), "#");
+    format!("{:?}: {words}", refused.errno)
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().expect(name))
+}
+
+/// Leaves out what it can of a program, so that kernel and interpreter still do not do the same.
+fn shrink(mut program: Program, differs: impl Fn(&Program) -> bool) -> Program {
+    loop {
+        let smaller = program.smaller().find(&differs);
+        match smaller {
+            Some(smaller) => program = smaller,
+            None => return program,
+        }
+    }
+}
+
+/// Shows what a program does in the two.
+fn show(program: &Program, kernel: &Kernel, interpreter: &Interpreter, inputs: &[Vec<u8>]) -> String {
+    let ops = program.ops();
+    let mut text = String::new();
+    let mut slot = 0;
+    for op in &ops {
+        text += &format!("{slot:4}: {op:?}\n");
+        slot += op.slots();
+    }
+    let lefts = kernel.run(&ops, inputs).expect("it was taken before").into_iter().zip(interpreter.run(&ops, inputs));
+    for (input, (kernel, interpreter)) in inputs.iter().zip(lefts).filter(|(_, (kernel, interpreter))| kernel != interpreter)
+    {
+        text += &format!("from {:x?}\nr0: {:#x} and {:#x}\n", &input[..DATA], kernel.0, interpreter.0);
+        let words = |bytes: &[u8]| -> Vec<u64> {
+            bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap())).collect()
+        };
+        for (index, (kernel, interpreter)) in words(&kernel.1).into_iter().zip(words(&interpreter.1)).enumerate() {
+            let what = match index.checked_sub(DATA / 8) {
+                None => format!("byte {} of the map", 8 * index),
+                Some(register @ 0..=9) => format!("r{register}"),
+                Some(slot) => format!("fp-{}", 8 * (slot - 9)),
+            };
+            if kernel != interpreter {
+                text += &format!("{what}: {kernel:#x} and {interpreter:#x}\n");
+            }
+        }
+    }
+    text
+}
+
+#[test]
+fn random_programs_do_the_same_in_the_kernel() {
+    if !require_bpf() {
+        return;
+    }
+    let programs = number("PERFRING_BPF_PROGRAMS").unwrap_or(PROGRAMS);
+    let first = number("PERFRING_BPF_SEED").unwrap_or_else(|| {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| u64::from(time.subsec_nanos())) << 32
+    });
+    let mut tally = Tally::default();
+    let (kernel, interpreter) = (Kernel::new(), Interpreter::new());
+    for seed in first..first + programs {
+        let program = Program::generate(seed);
+        let ops = program.ops();
+        let inputs = inputs(seed);
+        let left = match kernel.run(&ops, &inputs) {
+            Ok(left) => left,
+            Err(refused) => {
+                *tally.refused.entry(reason(&refused)).or_default() += 1;
+                continue;
+            }
+        };
+        tally.accepted += 1;
+        tally.instructions += ops.len();
+        if interpreter.run(&ops, &inputs) != left {
+            let differs = |program: &Program| {
+                let ops = program.ops();
+                kernel.run(&ops, &inputs).is_ok_and(|left| interpreter.run(&ops, &inputs) != left)
+            };
+            let program = shrink(program, differs);
+            panic!(
+                "again with PERFRING_BPF_SEED={seed} PERFRING_BPF_PROGRAMS=1\n{}",
+                show(&program, &kernel, &interpreter, &inputs)
+            );
+        }
+    }
+    println!("{tally:#?}");
+    assert!(tally.accepted * 100 >= programs * 80, "the verifier refuses too much: {tally:#?}");
+}
