@@ -8,8 +8,6 @@ pub(crate) use imp::*;
 
 #[cfg(not(perfring_loom))]
 mod imp {
-    #[cfg(feature = "bpf")]
-    pub(crate) use crossbeam_epoch as epoch;
     pub(crate) use std::sync::Arc;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -26,6 +24,63 @@ mod imp {
         };
     }
     pub(crate) use fence_at;
+
+    #[cfg(feature = "bpf")]
+    pub(crate) use bpf::*;
+
+    #[cfg(feature = "bpf")]
+    mod bpf {
+        use std::sync::PoisonError;
+        use std::sync::TryLockError;
+        pub(crate) use std::sync::{Mutex, MutexGuard};
+        use zerocopy::FromZeros;
+
+        /// Locks what nothing breaks when whoever held it panics.
+        pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+            mutex.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+
+        /// The same without waiting.
+        pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+            match mutex.try_lock() {
+                Ok(guard) => Some(guard),
+                Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => None,
+            }
+        }
+
+        /// As many zeros, whose memory is taken when they are touched; none where there is not enough.
+        pub(crate) fn zeroed_u32(len: usize) -> Option<Box<[super::AtomicU32]>> {
+            <[super::AtomicU32]>::new_box_zeroed_with_elems(len).ok()
+        }
+
+        /// The same.
+        pub(crate) fn zeroed_u64(len: usize) -> Option<Box<[super::AtomicU64]>> {
+            <[super::AtomicU64]>::new_box_zeroed_with_elems(len).ok()
+        }
+
+        /// Waiting until nobody can look any more at what was taken away: a collector of this crate's own, as crossbeam's
+        /// common one may be in use on a thread when a signal interrupts it.
+        pub(crate) mod epoch {
+            pub(crate) use crossbeam_epoch::Guard;
+            use crossbeam_epoch::{Collector, LocalHandle};
+            use std::sync::LazyLock;
+
+            static COLLECTOR: LazyLock<Collector> = LazyLock::new(Collector::new);
+
+            thread_local! {
+                static LOCAL: LocalHandle = COLLECTOR.register();
+            }
+
+            /// From now on until the guard is dropped nothing is given back that can be looked at now.
+            ///
+            /// The first time on a thread this allocates.
+            pub(crate) fn pin() -> Guard {
+                // On a thread that is ending: as a thread of its own.
+                LOCAL.try_with(LocalHandle::pin).unwrap_or_else(|_| COLLECTOR.register().pin())
+            }
+        }
+    }
 }
 
 #[cfg(perfring_loom)]
@@ -51,6 +106,29 @@ mod imp {
     }
     pub(crate) use fence_at;
 }
+
+#[cfg(all(perfring_loom, feature = "bpf"))]
+mod model {
+    pub(crate) use loom::sync::{Mutex, MutexGuard};
+
+    pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock().expect("no model panics with a lock held")
+    }
+
+    pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+        mutex.try_lock().ok()
+    }
+
+    pub(crate) fn zeroed_u32(len: usize) -> Option<Box<[super::AtomicU32]>> {
+        Some((0..len).map(|_| super::AtomicU32::new(0)).collect())
+    }
+
+    pub(crate) fn zeroed_u64(len: usize) -> Option<Box<[super::AtomicU64]>> {
+        Some((0..len).map(|_| super::AtomicU64::new(0)).collect())
+    }
+}
+#[cfg(all(perfring_loom, feature = "bpf"))]
+pub(crate) use model::*;
 
 /// The mutant that this run of the models was asked for, as `(site, order)`.
 #[cfg(perfring_loom)]

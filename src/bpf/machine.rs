@@ -9,11 +9,11 @@ use super::program_type::MAX_CONTEXT_SIZE;
 use super::reentry;
 use super::sys;
 use super::vm::{Execution, FRAME_SIZE, Lent, MAX_FRAMES, Trap};
-use crate::sync::{AtomicU64, epoch};
+use crate::sync::{self, AtomicU64, Mutex, MutexGuard, epoch};
 use crossbeam_utils::CachePadded;
 use std::cell::Cell;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// Instructions that a program may run unless the machine is told otherwise.
@@ -124,9 +124,9 @@ impl MachineBuilder {
 
     /// The machine.
     pub fn build(self) -> Machine {
-        static NEXT: std::sync::Mutex<u32> = std::sync::Mutex::new(0);
+        static NEXT: Mutex<u32> = Mutex::new(0);
         let id = {
-            let mut next = NEXT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut next = sync::lock(&NEXT);
             *next = next.wrapping_add(1);
             *next
         };
@@ -322,7 +322,7 @@ impl Machine {
             ..MachineStats::default()
         };
         for cpu in &self.0.cpus {
-            let counts = lock(cpu).counts.get();
+            let counts = sync::lock(cpu).counts.get();
             stats.runs += counts.runs;
             stats.traps += counts.traps;
             stats.discarded += counts.discarded;
@@ -343,7 +343,7 @@ impl Machine {
         let (number, of_cpu) = known.ok_or(SetEventError::UnknownCpu { cpu, cpus: self.cpus() })?;
         let _held = reentry::lock().map_err(|_| SetEventError::Reentrant)?;
         array.check(index)?;
-        let mut of_cpu = lock(of_cpu);
+        let mut of_cpu = sync::lock(of_cpu);
         let place = of_cpu.events.iter().position(Option::is_none).unwrap_or(of_cpu.events.len());
         if place > usize::from(u16::MAX) {
             return Err(SetEventError::Full { cpu });
@@ -420,24 +420,11 @@ impl Machine {
     }
 }
 
-/// A panic of a helper that was registered leaves a CPU as it is between two runs.
-fn lock(cpu: &Mutex<Cpu>) -> MutexGuard<'_, Cpu> {
-    cpu.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-fn try_lock(cpu: &Mutex<Cpu>) -> Option<MutexGuard<'_, Cpu>> {
-    match cpu.try_lock() {
-        Ok(cpu) => Some(cpu),
-        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => None,
-    }
-}
-
 impl Shared {
     /// Takes out of its CPU an event that no map has any more.
     fn forget(&self, slot: Option<Slot>) -> Option<Event> {
         let slot = slot.filter(|slot| slot.machine == self.id)?;
-        let mut cpu = lock(self.cpus.get(usize::from(slot.cpu))?);
+        let mut cpu = sync::lock(self.cpus.get(usize::from(slot.cpu))?);
         cpu.events.get_mut(usize::from(slot.place)).and_then(Option::take)
     }
 
@@ -447,12 +434,12 @@ impl Shared {
         let found = match wanted {
             Some(cpu) => {
                 let of_cpu = self.cpus.get(cpu as usize).ok_or(RunError::UnknownCpu { cpu, cpus })?;
-                try_lock(of_cpu)
+                sync::try_lock(of_cpu)
             }
             None => {
                 let first = sys::current_cpu() % cpus;
                 let (before, from) = self.cpus.split_at(first);
-                from.iter().chain(before).find_map(|cpu| try_lock(cpu))
+                from.iter().chain(before).find_map(|cpu| sync::try_lock(cpu))
             }
         };
         found.ok_or_else(|| {

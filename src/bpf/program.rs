@@ -247,7 +247,7 @@ impl<'a> ProgramBuilder<'a> {
             insts: insts.into(),
             called: helpers.into(),
             helpers: self.helpers,
-            maps: self.maps.into(),
+            maps: self.maps.iter().map(Map::for_program).collect(),
             checked,
             line: self.line,
         })))

@@ -440,6 +440,6 @@ mod tests {
             assert!(helper.prototype.name.starts_with("bpf_"));
             assert!(ids.insert(helper.id), "{}", helper.id);
         }
-        assert_eq!(ids.len(), 32);
+        assert_eq!(ids.len(), 30);
     }
 }

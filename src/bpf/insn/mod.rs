@@ -1,16 +1,28 @@
 //! The instruction set of RFC 9669: instructions as they are encoded ([`Insn`]) and as they are meant ([`Op`]).
+//!
+//! [`Op::decode`] and [`Op::encode`] lead from one to the other; [`Code`] is a whole program whose structure is sound;
+//! [`Listing`] and [`assemble`] lead to text and back. Beyond the RFC there are Linux's `may_goto`, `load_acquire`,
+//! `store_release`, and calls through registers.
+//!
+#![doc = include_str!("opcodes.md")]
 
+mod asm;
 mod code;
 mod decode;
+mod disasm;
 mod encode;
 mod error;
 mod group;
+mod helpers;
 mod opcode;
 
+pub use asm::{AsmError, AsmErrorKind, assemble, assemble_with};
 pub use code::{Code, CodeError, CodeOptions};
+pub use disasm::Listing;
 pub use encode::Encoded;
 pub use error::{InsnError, LengthError};
 pub use group::ConformanceGroup;
+pub use helpers::{helper_name, helper_number};
 
 /// A register: `r0` to `r10`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -238,7 +250,7 @@ pub enum Imm64 {
         /// The file descriptor of the BTF; 0 is the kernel's own.
         btf_fd: i32,
     },
-    /// The address of a function of the program: instructions from the one behind this one.
+    /// The address of a function of the program: slots from the one behind this one's first.
     Function(i32),
     /// A map, by its index in the program's list.
     MapIndex(i32),
@@ -256,7 +268,7 @@ pub enum Imm64 {
 pub enum Callee {
     /// A helper, by its number.
     Helper(i32),
-    /// A function of the program: instructions from the one behind this one.
+    /// A function of the program: slots from the one behind this one.
     Local(i32),
     /// A function of the platform, by its BTF id.
     Kfunc {
@@ -394,9 +406,9 @@ pub enum Op {
         /// Bytes.
         offset: i32,
     },
-    /// `goto`, by instructions from the one behind this one.
+    /// `goto`, by slots from the one behind this one.
     Jump {
-        /// Instructions. Encoded as `gotol` when it does not fit into 16 bits, or `long` is set.
+        /// Slots. Encoded as `gotol` when it does not fit into 16 bits, or `long` is set.
         offset: i32,
         /// Whether it is encoded as `gotol`.
         long: bool,
@@ -411,12 +423,12 @@ pub enum Op {
         dst: Reg,
         /// Second operand.
         src: Operand,
-        /// Instructions from the one behind this one.
+        /// Slots from the one behind this one.
         offset: i16,
     },
     /// `may_goto`: goes on for a while, and jumps after too many times. (Linux 6.9; not in the RFC.)
     MayGoto {
-        /// Instructions from the one behind this one.
+        /// Slots from the one behind this one.
         offset: i16,
     },
     /// `call`

@@ -2,7 +2,7 @@
 
 use super::MapError;
 use crate::bpf::order::Site;
-use crate::sync::AtomicU64;
+use crate::sync::{self, AtomicU64};
 
 /// Where the event of a slot is: in which machine, on which of its CPUs, and in which of the CPU's places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +31,15 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    pub(crate) fn new(entries: u32) -> Self {
-        Self { slots: (0..entries).map(|_| AtomicU64::new(0)).collect() }
+    pub(crate) fn new(entries: u32) -> Result<Self, MapError> {
+        let bytes = 8 * entries as usize;
+        let none = || MapError::NoMemory { bytes, error: "the allocator has none".to_owned() };
+        Ok(Self { slots: sync::zeroed_u64(entries as usize).ok_or_else(none)? })
     }
 
     pub(crate) fn check(&self, index: u32) -> Result<(), MapError> {
-        if (index as usize) < self.slots.len() { Ok(()) } else { Err(MapError::Index) }
+        let entries = self.slots.len() as u32;
+        if index < entries { Ok(()) } else { Err(MapError::Index { index, entries }) }
     }
 
     /// None if there is no such slot, and none in it if it is empty.

@@ -1,12 +1,43 @@
 //! Maps: what programs keep between their runs, and share with each other and with Rust.
+//!
+//! Kinds, flags, and errno values are those of bpf(2); [`Map`] is the side of the system call, helpers are the programs'.
+//!
+//! Programs hold the addresses of values while others update, delete and evict. A value stays where it is, and stays that of
+//! its element, until every program that may have its address has ended. Updates of arrays and of per-CPU values overwrite
+//! them, those of hashes put a new value in the place of the old one, and as in the kernel nothing orders what programs and
+//! updates store in one value: aligned accesses of up to 8 bytes are not torn, anything else may be, and atomic instructions
+//! are atomic among each other.
 
+#[cfg(not(perfring_loom))]
+mod array;
+#[cfg(not(perfring_loom))]
+mod cell;
+mod def;
+mod error;
+#[cfg(not(perfring_loom))]
 mod events;
+#[cfg(not(perfring_loom))]
+mod handle;
+mod hash;
+mod order;
+#[cfg(not(perfring_loom))]
 mod programs;
+#[cfg(not(perfring_loom))]
 mod ringbuf;
-mod slots;
-mod stub;
+mod values;
 
-pub(crate) use events::{Events, Slot};
-pub(crate) use programs::Programs;
-pub(crate) use ringbuf::{OpenRecord, RingBuffer};
-pub use stub::*;
+pub use def::{MapDef, MapFlags, MapType, UpdateFlags};
+pub use error::MapError;
+#[cfg(not(perfring_loom))]
+pub(crate) use events::Slot;
+#[cfg(not(perfring_loom))]
+pub use handle::{Batch, Elements, Map};
+#[cfg(not(perfring_loom))]
+pub(crate) use ringbuf::OpenRecord;
+
+/// The order table of the maps: site, order, operation, pair, models.
+#[cfg(perfring_loom)]
+#[doc(hidden)]
+pub fn order_table() -> &'static [[&'static str; 5]] {
+    order::Site::TABLE
+}

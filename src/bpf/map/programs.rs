@@ -1,20 +1,27 @@
 //! Program arrays: `BPF_MAP_TYPE_PROG_ARRAY`.
 
 use super::MapError;
-use super::slots::Slots;
+use super::cell::Cell;
 use crate::bpf::program::Program;
 use crate::bpf::program_type::ProgramType;
 use crate::sync::epoch::Guard;
 
+/// The most slots.
+const MAX_ENTRIES: u32 = 1 << 24;
+
 /// Programs of one type, for tail calls.
 pub(crate) struct Programs {
     owner: ProgramType,
-    slots: Slots<Program>,
+    slots: Box<[Cell<Program>]>,
 }
 
 impl Programs {
-    pub(crate) fn new(owner: &ProgramType, entries: u32) -> Self {
-        Self { owner: owner.clone(), slots: Slots::new(entries as usize) }
+    pub(crate) fn new(owner: &ProgramType, entries: u32) -> Result<Self, MapError> {
+        // Nobody has so many programs.
+        if entries > MAX_ENTRIES {
+            return Err(MapError::TooLarge { bytes: 8 * u128::from(entries) });
+        }
+        Ok(Self { owner: owner.clone(), slots: (0..entries).map(|_| Cell::new()).collect() })
     }
 
     /// The type of the programs: fixed when the array is made.
@@ -26,11 +33,27 @@ impl Programs {
         self.slots.len()
     }
 
-    pub(crate) fn load<'g>(&'g self, index: usize, guard: &'g Guard) -> Option<&'g Program> {
-        self.slots.load(index, guard)
+    pub(crate) fn load<'g>(&self, index: usize, guard: &'g Guard) -> Option<&'g Program> {
+        self.slots.get(index)?.load(guard)
     }
 
-    pub(crate) fn store(&self, index: usize, program: Option<Program>) -> Result<(), MapError> {
-        self.slots.store(index, program)
+    /// Replaces what is in a slot; gives whether there was something.
+    pub(crate) fn set(&self, index: u32, program: Option<Program>) -> Result<bool, MapError> {
+        if let Some(program) = &program
+            && *program.type_() != self.owner
+        {
+            let (type_, owner) = (program.type_().name().to_owned(), self.owner.name().to_owned());
+            return Err(MapError::ProgramType { type_, owner });
+        }
+        let entries = self.slots.len() as u32;
+        let slot = self.slots.get(index as usize).ok_or(MapError::Index { index, entries })?;
+        Ok(slot.swap(program))
+    }
+
+    /// Empties all slots.
+    pub(crate) fn clear(&self) {
+        for slot in &self.slots {
+            slot.swap(None);
+        }
     }
 }

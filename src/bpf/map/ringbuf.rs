@@ -1,11 +1,10 @@
 //! Ring buffers: `BPF_MAP_TYPE_RINGBUF`, as rings of this crate.
 
-use super::MapError;
-use crate::bpf::environment::Live;
-use crate::bpf::event::{Event, OpenEvent};
+use super::{MapError, MapType};
+use crate::bpf::event::{Event, OpenEvent, SharedEvent};
 use crate::bpf::memory::Readable;
 use crate::record::SampleType;
-use crate::ring::{Consumer, Ring, SharedProducer, page_size};
+use crate::ring::{Consumer, Ring, SetupError, page_size};
 use std::sync::{Mutex, PoisonError};
 
 /// `BPF_RB_NO_WAKEUP`, `BPF_RB_FORCE_WAKEUP`
@@ -13,35 +12,37 @@ const NO_WAKEUP: u64 = 1;
 const FORCE_WAKEUP: u64 = 2;
 /// The largest granule of a confined ring.
 const MAX_GRANULE: usize = 64 << 10;
-/// Its samples hold the data alone, and need nothing from it.
-static NO_ENVIRONMENT: Live = Live::new();
 
 /// A ring that all CPUs write.
 ///
-/// Its records are samples, as those of perf event arrays are: the consumer is the same. They lie in granules of up to 64 KiB,
+/// The kernel's may be of a page; here it has at least 4, as each of its records lies in a granule, of which a ring has at least
+/// 4. Its records are samples, as those of perf event arrays are: the consumer is the same. They lie in granules of up to 64 KiB,
 /// and so does the largest of them.
 pub(crate) struct RingBuffer {
-    producer: SharedProducer,
-    event: Event,
+    event: SharedEvent,
     consumer: Mutex<Option<Consumer>>,
     size: usize,
 }
 
 impl RingBuffer {
-    /// A ring of `size` bytes: a power of two of at least 4 pages.
-    pub(crate) fn new(size: u32) -> Result<Self, MapError> {
-        let size = size as usize;
+    /// A ring of `bytes`: a power of two of at least 4 pages.
+    pub(crate) fn new(bytes: u32) -> Result<Self, MapError> {
+        let size = bytes as usize;
+        let refused = || MapError::MaxEntries { type_: MapType::Ringbuf, entries: bytes };
+        if !size.is_power_of_two() || size < 4 * page_size() {
+            return Err(refused());
+        }
+        let no_memory = |error: SetupError| MapError::NoMemory { bytes: size, error: error.to_string() };
         let granule = (size / 4).min(MAX_GRANULE);
         let attr = Event::bpf_output_attr(SampleType::empty());
         let ring = Ring::confined(size / page_size())
             .granule(granule)
             .attr(attr.to_bytes(crate::record::ByteOrder::NATIVE), vec![])
             .private()
-            .map_err(|_| MapError::Invalid)?;
-        let producer = ring.shared_producer().map_err(|_| MapError::Invalid)?;
-        let consumer = ring.consumer().map_err(|_| MapError::Invalid)?;
-        let event = Event::shared(producer.clone(), &attr, 0).map_err(|_| MapError::Invalid)?;
-        Ok(Self { producer, event, consumer: Mutex::new(Some(consumer)), size })
+            .map_err(no_memory)?;
+        let producer = ring.shared_producer().map_err(no_memory)?;
+        let consumer = ring.consumer().map_err(no_memory)?;
+        Ok(Self { event: SharedEvent::new(producer), consumer: Mutex::new(Some(consumer)), size })
     }
 
     /// The one consumer; none if it was taken before.
@@ -54,7 +55,7 @@ impl RingBuffer {
         if flags & !(NO_WAKEUP | FORCE_WAKEUP) != 0 {
             return Err(libc::EINVAL);
         }
-        self.event.output(&[data], 0, &NO_ENVIRONMENT).map_err(|_| libc::EAGAIN)?;
+        self.event.output(&[data]).map_err(|_| libc::EAGAIN)?;
         self.wake(flags);
         Ok(())
     }
@@ -62,13 +63,13 @@ impl RingBuffer {
     /// `bpf_ringbuf_reserve`; none where there is no room, or never will be.
     pub(crate) fn reserve(&self, size: u64) -> Option<OpenRecord<'_>> {
         let size = usize::try_from(size).ok().filter(|size| *size <= self.size)?;
-        let event = self.event.reserve(size, 0, &NO_ENVIRONMENT).ok()?;
+        let event = self.event.reserve(size).ok()?;
         Some(OpenRecord { ring: self, event, size })
     }
 
     /// `bpf_ringbuf_query`
     pub(crate) fn query(&self, what: u64) -> u64 {
-        let (tail, head) = self.producer.positions();
+        let (tail, head) = self.event.producer().positions();
         match what {
             0 => head.wrapping_sub(tail),
             1 => self.size as u64,
@@ -80,7 +81,7 @@ impl RingBuffer {
 
     fn wake(&self, flags: u64) {
         if flags & FORCE_WAKEUP != 0 {
-            self.producer.flush();
+            self.event.producer().flush();
         }
     }
 }

@@ -534,7 +534,7 @@ impl<'r> Execution<'r> {
             return Err(argument(0, context));
         }
         let text: &'r Text = self.text;
-        let Some(array) = text.maps.get(super::map_index(map)).and_then(|map| map.prog_array()) else {
+        let Some(array) = text.maps.get(super::map_index(map)).and_then(|map| map.programs()) else {
             return Err(argument(1, map));
         };
         // What is reserved cannot be committed by another program.

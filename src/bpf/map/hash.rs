@@ -1,0 +1,432 @@
+//! Hashes: plain, per-CPU, and those in which what was not used for long gives way.
+//!
+//! An element is a slot: a key, a link to the next slot of its bucket, and a value. Whoever looks a key up follows links and
+//! takes no lock; whoever changes a bucket holds its lock. A slot that left its bucket is used again only after every
+//! execution that was running then has ended: until then its key, its link and its value stay as they are, so that who came
+//! by it before goes on from there, and an address of its value stays that of this element.
+
+use super::order::Site;
+use super::values::Values;
+use super::{MapError, UpdateFlags};
+use crate::bpf::memory::Readable;
+use crate::sync::epoch::Guard;
+use crate::sync::{self, Arc, AtomicU32, AtomicU64, Mutex, MutexGuard};
+use std::hash::{BuildHasher, RandomState};
+
+/// The end of a chain. Links hold the number of a slot plus 1.
+const END: u32 = 0;
+/// Locks, each of several buckets.
+const STRIPES: usize = 64;
+/// Slots beyond the most elements, for those that left and may still be looked at.
+const SPARE: std::ops::RangeInclusive<u32> = 4096..=1 << 20;
+
+/// What an update stores.
+#[derive(Clone, Copy)]
+pub(crate) enum Source<'a> {
+    /// A value of a program, for one CPU.
+    Program(Readable, usize),
+    /// One value, or one for each CPU, each rounded up to 8 bytes.
+    Bytes(&'a [u8]),
+}
+
+/// The slots, and those that are free.
+struct Slots {
+    links: Box<[AtomicU32]>,
+    keys: Box<[AtomicU64]>,
+    /// Whether the element was used since the hand passed; only of an LRU hash.
+    referenced: Box<[AtomicU32]>,
+    /// The first slot that is free, in the lower half, and a number that grows with each change, in the upper.
+    free: AtomicU64,
+    /// Slots from here on were never used.
+    fresh: AtomicU32,
+    /// Slots that left, and are not free yet.
+    waiting: AtomicU32,
+}
+
+impl Slots {
+    fn len(&self) -> u32 {
+        self.links.len() as u32
+    }
+
+    /// A slot for its caller alone.
+    fn take(&self) -> Option<u32> {
+        let mut top = sync::peek(&self.free, Site::FreePeek.order());
+        while top as u32 != END {
+            let slot = top as u32 - 1;
+            let next = self.links[slot as usize].load(Site::LinkOwn.order());
+            let new = ((top >> 32) + 1) << 32 | u64::from(next);
+            match self.free.compare_exchange(top, new, Site::FreePop.order(), Site::FreePeek.order()) {
+                Ok(_) => return Some(slot),
+                Err(now) => top = now,
+            }
+        }
+        let fresh = self.fresh.fetch_add(1, Site::Live.order());
+        if fresh < self.len() {
+            return Some(fresh);
+        }
+        self.fresh.fetch_sub(1, Site::Live.order());
+        None
+    }
+
+    /// Nobody has the slot any more.
+    fn give_back(&self, slot: u32) {
+        let mut top = sync::peek(&self.free, Site::Waiting.order());
+        loop {
+            self.links[slot as usize].store(top as u32, Site::LinkOwn.order());
+            let new = ((top >> 32) + 1) << 32 | u64::from(slot + 1);
+            match self.free.compare_exchange(top, new, Site::FreePush.order(), Site::Waiting.order()) {
+                Ok(_) => return,
+                Err(now) => top = now,
+            }
+        }
+    }
+}
+
+/// A hash.
+pub(crate) struct Hash {
+    buckets: Box<[AtomicU32]>,
+    locks: Box<[Mutex<()>]>,
+    slots: Arc<Slots>,
+    values: Values,
+    key_size: usize,
+    key_words: usize,
+    seed: u64,
+    live: AtomicU32,
+    max_entries: u32,
+    lru: bool,
+    hand: AtomicU32,
+}
+
+/// Where an element of a bucket is.
+#[derive(Clone, Copy)]
+struct Found {
+    /// The link that leads to it: of the bucket, or of the slot before.
+    before: Option<u32>,
+    slot: u32,
+}
+
+impl Hash {
+    /// With as many elements at the most, and a value for each of so many CPUs, or one for all.
+    pub(crate) fn new(
+        key_size: u32,
+        value_size: u32,
+        max_entries: u32,
+        cpus: Option<usize>,
+        lru: bool,
+        seeded: bool,
+    ) -> Result<Self, MapError> {
+        let spare = max_entries.clamp(*SPARE.start(), *SPARE.end());
+        let slots = max_entries.checked_add(spare).filter(|slots| *slots < 1 << 31);
+        let slots = slots.ok_or(MapError::TooLarge { bytes: u128::from(max_entries) * u128::from(value_size) })?;
+        Self::with_slots(key_size, value_size, max_entries, slots, cpus, lru, seeded)
+    }
+
+    /// The same with this number of slots.
+    pub(crate) fn with_slots(
+        key_size: u32,
+        value_size: u32,
+        max_entries: u32,
+        slots: u32,
+        cpus: Option<usize>,
+        lru: bool,
+        seeded: bool,
+    ) -> Result<Self, MapError> {
+        let values = Values::new(slots as usize, value_size as usize, cpus)?;
+        let buckets = max_entries.checked_next_power_of_two().unwrap_or(1 << 31) as usize;
+        let key_words = (key_size as usize).div_ceil(8);
+        let seed = if seeded { RandomState::new().hash_one(0) } else { 0 };
+        Ok(Self {
+            buckets: sync::zeroed_u32(buckets).ok_or_else(|| no_memory(4 * buckets))?,
+            locks: (0..STRIPES.min(buckets)).map(|_| Mutex::new(())).collect(),
+            slots: Arc::new(Slots {
+                links: sync::zeroed_u32(slots as usize).ok_or_else(|| no_memory(4 * slots as usize))?,
+                keys: sync::zeroed_u64(slots as usize * key_words)
+                    .ok_or_else(|| no_memory(8 * slots as usize * key_words))?,
+                referenced: sync::zeroed_u32(if lru { slots as usize } else { 0 })
+                    .ok_or_else(|| no_memory(4 * slots as usize))?,
+                free: AtomicU64::new(0),
+                fresh: AtomicU32::new(0),
+                waiting: AtomicU32::new(0),
+            }),
+            values,
+            key_size: key_size as usize,
+            key_words,
+            seed,
+            live: AtomicU32::new(0),
+            max_entries,
+            lru,
+            hand: AtomicU32::new(0),
+        })
+    }
+
+    pub(crate) fn values(&self) -> &Values {
+        &self.values
+    }
+
+    /// Elements that there are.
+    pub(crate) fn len(&self) -> u32 {
+        self.live.load(Site::Live.order())
+    }
+
+    /// How many buckets there are, for who walks them.
+    pub(crate) fn buckets(&self) -> usize {
+        self.buckets.len()
+    }
+
+    /// The words of a key: the last one filled with zeros.
+    fn words(key: &[u8]) -> impl Iterator<Item = u64> {
+        key.chunks(8).map(|bytes| {
+            let mut word = [0; 8];
+            word[..bytes.len()].copy_from_slice(bytes);
+            u64::from_ne_bytes(word)
+        })
+    }
+
+    /// The bucket of a key: each word is folded in by a multiplication of 128 bits.
+    fn bucket(&self, key: &[u8]) -> usize {
+        const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+        let fold = |a: u64, b: u64| {
+            let product = u128::from(a) * u128::from(b);
+            product as u64 ^ (product >> 64) as u64
+        };
+        let hash =
+            Self::words(key).fold(self.seed ^ FACTOR, |hash, word| fold(hash ^ word, FACTOR).wrapping_add(FACTOR));
+        fold(hash, self.seed | 1) as usize & (self.buckets.len() - 1)
+    }
+
+    fn has_key(&self, slot: u32, key: &[u8]) -> bool {
+        let at = slot as usize * self.key_words;
+        let keys = &self.slots.keys[at..at + self.key_words];
+        Self::words(key).zip(keys).all(|(word, own)| word == own.load(Site::KeyLoad.order()))
+    }
+
+    /// The key of a slot.
+    fn key(&self, slot: u32) -> Vec<u8> {
+        let at = slot as usize * self.key_words;
+        let words = self.slots.keys[at..at + self.key_words].iter();
+        let mut key: Vec<u8> = words.flat_map(|word| word.load(Site::KeyLoad.order()).to_ne_bytes()).collect();
+        key.truncate(self.key_size);
+        key
+    }
+
+    fn link(&self, before: Option<u32>, bucket: usize) -> &AtomicU32 {
+        before.map_or(&self.buckets[bucket], |slot| &self.slots.links[slot as usize])
+    }
+
+    /// The slot of a key; needs no lock.
+    fn find(&self, key: &[u8], _guard: &Guard) -> Option<u32> {
+        let mut link = self.buckets[self.bucket(key)].load(Site::LinkLoad.order());
+        while link != END {
+            let slot = link - 1;
+            if self.has_key(slot, key) {
+                return Some(slot);
+            }
+            link = self.slots.links[slot as usize].load(Site::LinkLoad.order());
+        }
+        None
+    }
+
+    /// Where an element that `is` is in a bucket, whose lock is held.
+    fn find_locked(&self, bucket: usize, is: impl Fn(u32) -> bool) -> Option<Found> {
+        let mut before = None;
+        loop {
+            let link = self.link(before, bucket).load(Site::LinkOwn.order());
+            if link == END {
+                return None;
+            }
+            let slot = link - 1;
+            if is(slot) {
+                return Some(Found { before, slot });
+            }
+            before = Some(slot);
+        }
+    }
+
+    fn lock(&self, bucket: usize) -> MutexGuard<'_, ()> {
+        sync::lock(&self.locks[bucket % self.locks.len()])
+    }
+
+    /// The slot of a key; an LRU hash remembers that it was used.
+    pub(crate) fn lookup(&self, key: &[u8], guard: &Guard) -> Option<usize> {
+        let slot = self.find(key, guard)? as usize;
+        if self.lru {
+            let referenced = &self.slots.referenced[slot];
+            if referenced.load(Site::Referenced.order()) == 0 {
+                referenced.store(1, Site::Referenced.order());
+            }
+        }
+        Some(slot)
+    }
+
+    /// Copies a value in, for one CPU or for all; of a new element the others' copies become zero.
+    fn store(&self, slot: u32, from: Source<'_>, new: bool) {
+        let slot = slot as usize;
+        match from {
+            Source::Program(from, cpu) => {
+                self.values.write_from(slot, cpu, from);
+                if new && self.values.is_percpu() {
+                    (0..self.values.copies())
+                        .filter(|other| *other != cpu)
+                        .for_each(|other| self.values.zero(slot, other));
+                }
+            }
+            Source::Bytes(bytes) => self.values.write_all(slot, bytes),
+        }
+    }
+
+    /// Makes or replaces an element.
+    pub(crate) fn update(
+        &self,
+        key: &[u8],
+        from: Source<'_>,
+        flags: UpdateFlags,
+        guard: &Guard,
+    ) -> Result<(), MapError> {
+        let bucket = self.bucket(key);
+        let _lock = self.lock(bucket);
+        let found = self.find_locked(bucket, |slot| self.has_key(slot, key));
+        match (found, flags) {
+            (Some(_), UpdateFlags::NoExist) => return Err(MapError::Exists),
+            (None, UpdateFlags::Exist) => return Err(MapError::NotFound),
+            (Some(found), _) => {
+                self.replace(bucket, found, key, from, guard);
+                return Ok(());
+            }
+            (None, _) => {}
+        }
+        if !self.count() {
+            if !self.lru || !self.evict(bucket, guard) {
+                return Err(MapError::Full { entries: self.max_entries });
+            }
+        }
+        let Some(slot) = self.slots.take() else {
+            self.live.fetch_sub(1, Site::Live.order());
+            return Err(MapError::NoElement { waiting: self.slots.waiting.load(Site::Waiting.order()) });
+        };
+        self.fill(slot, key, from, true);
+        let first = self.buckets[bucket].load(Site::LinkOwn.order());
+        self.slots.links[slot as usize].store(first, Site::LinkOwn.order());
+        self.buckets[bucket].store(slot + 1, Site::LinkStore.order());
+        Ok(())
+    }
+
+    /// Counts another element; false if there are as many as there may be.
+    fn count(&self) -> bool {
+        let order = Site::Live.order();
+        self.live.fetch_update(order, order, |live| (live < self.max_entries).then_some(live + 1)).is_ok()
+    }
+
+    fn fill(&self, slot: u32, key: &[u8], from: Source<'_>, new: bool) {
+        let at = slot as usize * self.key_words;
+        for (word, to) in Self::words(key).zip(&self.slots.keys[at..]) {
+            to.store(word, Site::KeyStore.order());
+        }
+        if self.lru {
+            self.slots.referenced[slot as usize].store(0, Site::Referenced.order());
+        }
+        self.store(slot, from, new);
+    }
+
+    /// Replaces an element by one that takes its place in the chain: who follows it finds one or the other. Per-CPU values are
+    /// overwritten, as the copies of the other CPUs stay; so is the value where no slot is left.
+    fn replace(&self, bucket: usize, found: Found, key: &[u8], from: Source<'_>, guard: &Guard) {
+        let Some(slot) = (!self.values.is_percpu()).then(|| self.slots.take()).flatten() else {
+            self.store(found.slot, from, false);
+            return;
+        };
+        self.fill(slot, key, from, true);
+        if self.lru {
+            self.slots.referenced[slot as usize].store(1, Site::Referenced.order());
+        }
+        let next = self.slots.links[found.slot as usize].load(Site::LinkOwn.order());
+        self.slots.links[slot as usize].store(next, Site::LinkOwn.order());
+        self.link(found.before, bucket).store(slot + 1, Site::LinkStore.order());
+        self.retire(found.slot, guard);
+    }
+
+    /// Takes an element out of a bucket whose lock is held.
+    fn unlink(&self, bucket: usize, found: Found, guard: &Guard) {
+        let next = self.slots.links[found.slot as usize].load(Site::LinkOwn.order());
+        self.link(found.before, bucket).store(next, Site::LinkStore.order());
+        self.retire(found.slot, guard);
+    }
+
+    /// Frees a slot that nobody can come by any more, once those who did before have ended.
+    fn retire(&self, slot: u32, guard: &Guard) {
+        let slots = self.slots.clone();
+        slots.waiting.fetch_add(1, Site::Waiting.order());
+        guard.defer(move || {
+            slots.waiting.fetch_sub(1, Site::Waiting.order());
+            slots.give_back(slot);
+        });
+    }
+
+    /// Deletes an element.
+    pub(crate) fn delete(&self, key: &[u8], guard: &Guard) -> Result<(), MapError> {
+        self.take(key, guard, |_| ())
+    }
+
+    /// Deletes an element, and gives what `look` makes of its slot before.
+    pub(crate) fn take<R>(&self, key: &[u8], guard: &Guard, look: impl FnOnce(usize) -> R) -> Result<R, MapError> {
+        let bucket = self.bucket(key);
+        let _lock = self.lock(bucket);
+        let found = self.find_locked(bucket, |slot| self.has_key(slot, key)).ok_or(MapError::NotFound)?;
+        let seen = look(found.slot as usize);
+        self.unlink(bucket, found, guard);
+        self.live.fetch_sub(1, Site::Live.order());
+        Ok(seen)
+    }
+
+    /// Has an element give way that was not used since the hand passed; its count is the caller's. `held` is a bucket whose
+    /// lock the caller holds. Elements whose lock another thread has are passed over.
+    fn evict(&self, held: usize, guard: &Guard) -> bool {
+        let used = self.slots.fresh.load(Site::Live.order()).min(self.slots.len());
+        // Twice around: the first time may only find that all were used.
+        for _ in 0..2 * u64::from(used) {
+            let slot = self.hand.fetch_add(1, Site::Referenced.order()) % used;
+            let referenced = &self.slots.referenced[slot as usize];
+            if referenced.load(Site::Referenced.order()) != 0 {
+                referenced.store(0, Site::Referenced.order());
+                continue;
+            }
+            // Its key may be changing: then it is not in the bucket that comes out.
+            let bucket = self.bucket(&self.key(slot));
+            let stripe = |bucket: usize| bucket % self.locks.len();
+            let _lock = if stripe(bucket) == stripe(held) {
+                None
+            } else {
+                match sync::try_lock(&self.locks[stripe(bucket)]) {
+                    Some(lock) => Some(lock),
+                    None => continue,
+                }
+            };
+            if let Some(found) = self.find_locked(bucket, |other| other == slot) {
+                self.unlink(bucket, found, guard);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The keys in a bucket, as they are found on the way.
+    pub(crate) fn keys(&self, bucket: usize, _guard: &Guard) -> Vec<(Vec<u8>, usize)> {
+        let mut found = Vec::new();
+        let mut link = self.buckets[bucket].load(Site::LinkLoad.order());
+        // A chain that grows while it is walked ends nevertheless.
+        while link != END && found.len() <= self.slots.len() as usize {
+            let slot = link - 1;
+            found.push((self.key(slot), slot as usize));
+            link = self.slots.links[slot as usize].load(Site::LinkLoad.order());
+        }
+        found
+    }
+
+    /// The bucket that a key is in, or would be.
+    pub(crate) fn bucket_of(&self, key: &[u8]) -> usize {
+        self.bucket(key)
+    }
+}
+
+fn no_memory(bytes: usize) -> MapError {
+    MapError::NoMemory { bytes, error: "the allocator has none".to_owned() }
+}
