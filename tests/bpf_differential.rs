@@ -16,13 +16,15 @@ mod common;
 use bpf_generate::{DATA, Program, Random, VALUE, encode};
 use bpf_kernel::{Input, Refused, map_type, prog_type, require_bpf};
 use perfring::bpf::insn::Op;
-use perfring::bpf::map::{Map, MapDef, MapType, MapFlags};
+use perfring::bpf::map::{Map, MapDef, UpdateFlags};
 use perfring::bpf::{Context, Machine, ProgramType};
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const PROGRAMS: u64 = 8000;
 const INPUTS: usize = 3;
+/// Bytes in a `struct __sk_buff`.
+const SK_BUFF: usize = 192;
 
 /// What a program leaves: what it returns, and the map's value.
 type Left = (u32, Vec<u8>);
@@ -68,35 +70,11 @@ impl Kernel {
 struct Interpreter {
     machine: Machine,
     map: Map,
-    get: perfring::bpf::Program,
-    put: perfring::bpf::Program,
-}
-
-fn copy(put: bool, map: &Map) -> perfring::bpf::Program {
-    use perfring::bpf::insn::*;
-    let mut ops = vec![Op::LoadImm64 { dst: Reg::R3, imm: Imm64::MapIndexValue { index: 0, offset: 0 } }];
-    for at in (0..VALUE as i16).step_by(8) {
-        let (from, to) = if put { (Reg::R1, Reg::R3) } else { (Reg::R3, Reg::R1) };
-        ops.push(Op::Load { size: Size::DW, signed: false, dst: Reg::R0, src: from, offset: at });
-        ops.push(Op::Store { size: Size::DW, dst: to, offset: at, src: Operand::Reg(Reg::R0) });
-    }
-    ops.push(Op::Exit);
-    let insns = ops.iter().flat_map(|op| op.encode().to_vec()).collect();
-    perfring::bpf::Program::builder("copy", ProgramType::memory()).maps([map.clone()]).load(insns).unwrap()
 }
 
 impl Interpreter {
     fn new() -> Self {
-        let def = MapDef {
-            name: "value".to_owned(),
-            type_: MapType::Array,
-            key_size: 4,
-            value_size: VALUE as u32,
-            max_entries: 1,
-            flags: MapFlags::empty(),
-        };
-        let map = Map::new(&def, 1).expect("a map");
-        Self { machine: Machine::new(1), get: copy(false, &map), put: copy(true, &map), map }
+        Self { machine: Machine::new(1), map: Map::new(&MapDef::array("value", VALUE as u32, 1), 1).expect("a map") }
     }
 
     fn run(&self, ops: &[Op], inputs: &[Vec<u8>]) -> Vec<Left> {
@@ -107,12 +85,10 @@ impl Interpreter {
             .load(insns)
             .expect("what the verifier takes is sound");
         let run = |input: &Vec<u8>| {
-            let mut value = input.clone();
-            self.machine.run(&self.put, Context::new(&mut value)).unwrap();
-            let result = self.machine.run(&program, Context::new(&mut [0; 192]));
-            let result = result.expect("what the verifier takes is not stopped") as u32;
-            self.machine.run(&self.get, Context::new(&mut value)).unwrap();
-            (result, value)
+            self.map.update(&[0; 4], input, UpdateFlags::Any).expect("an update");
+            let r0 = self.machine.run(&program, Context::new(&mut [0; SK_BUFF]));
+            let r0 = r0.expect("what the verifier takes is not stopped");
+            (r0 as u32, self.map.lookup(&[0; 4]).expect("a lookup").expect("the value"))
         };
         inputs.iter().map(run).collect()
     }

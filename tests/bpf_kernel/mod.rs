@@ -323,8 +323,8 @@ impl Map {
             Err(_) => 0,
         };
         let entries = keys
-            .chunks_exact(key_size)
-            .zip(values.chunks_exact(value_size))
+            .chunks_exact(key_size.max(1))
+            .zip(values.chunks_exact(value_size.max(1)))
             .take(filled)
             .map(|(key, value)| (key.to_vec(), value.to_vec()))
             .collect();
@@ -339,21 +339,23 @@ impl Map {
         self.read_batch(cmd::MAP_LOOKUP_AND_DELETE_BATCH, from, count)
     }
 
-    /// The result, and how many entries were done.
+    /// The result, and how many entries were done: where nothing is done, the kernel leaves the number as it was.
     fn write_batch(&self, command: libc::c_long, keys: &[u8], values: u64, flags: u64) -> (Result<()>, u32) {
+        let count = (keys.len() / self.def.key_size as usize) as u32;
         let mut attr = MapBatch {
             in_batch: 0,
             out_batch: 0,
             keys: address(keys),
             values,
-            count: (keys.len() / self.def.key_size as usize) as u32,
+            count,
             map_fd: self.fd.as_raw_fd() as u32,
             elem_flags: flags,
             flags: 0,
         };
         // SAFETY: the attr mirrors the command's part; there are `count` keys, and the callers see to the values.
         let result = unsafe { bpf(command, &mut attr).map(drop) };
-        (result, attr.count)
+        let done = if result.is_err() && attr.count == count { 0 } else { attr.count };
+        (result, done)
     }
 
     pub fn update_batch(&self, keys: &[u8], values: &[u8], flags: u64) -> (Result<()>, u32) {
