@@ -3,6 +3,10 @@
 //! Instructions are those of RFC 9669; types, maps, helpers and errno values are those of the uapi header `linux/bpf.h`.
 
 #[cfg(not(perfring_loom))]
+pub mod btf;
+#[cfg(not(perfring_loom))]
+pub mod elf;
+#[cfg(not(perfring_loom))]
 mod environment;
 #[cfg(not(perfring_loom))]
 mod event;
@@ -10,6 +14,8 @@ mod event;
 mod helper;
 #[cfg(not(perfring_loom))]
 pub mod insn;
+#[cfg(not(perfring_loom))]
+mod loader;
 #[cfg(not(perfring_loom))]
 mod machine;
 pub mod map;
@@ -32,6 +38,7 @@ pub use self::{
     environment::{Environment, Live, ProbeRead},
     event::{Event, EventError},
     helper::{Arg, Call, HelperId, Helpers, MapTypes, Prototype, PrototypeError, RegisterError, Returns},
+    loader::{Loaded, Loader, LoaderError},
     machine::{Context, MAX_CPUS, Machine, MachineBuilder, MachineStats, RunError, RunOptions, SetEventError},
     program::{LoadError, LoadErrorKind, Program, ProgramBuilder},
     program_type::ProgramType,

@@ -8,6 +8,7 @@ macro_rules! say {
     }};
 }
 
+mod bpf;
 mod dump;
 mod folded;
 mod header;
@@ -45,6 +46,7 @@ enum Command {
     Dump(dump::Arguments),
     Replay(replay::Arguments),
     Inspect(inspect::Arguments),
+    Bpf(bpf::Arguments),
     /// Write a shell's completions for this command.
     ///
     /// For bash: `perfring completions bash >~/.local/share/bash-completion/completions/perfring`.
@@ -68,6 +70,7 @@ pub fn main() -> ExitCode {
                 Ok(outcome)
             })
         }
+        Command::Bpf(arguments) => bpf::run(arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "perfring", &mut script);

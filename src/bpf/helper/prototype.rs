@@ -75,6 +75,11 @@ impl Arg {
         matches!(self, Self::Memory | Self::UninitMemory | Self::MemoryOrNull)
     }
 
+    /// Whether there are values that it can't be.
+    pub(crate) fn is_tested(self) -> bool {
+        !matches!(self, Self::None | Self::Any | Self::Scalar | Self::Constant | Self::SizeOrZero | Self::AllocSize)
+    }
+
     fn is_size(self) -> bool {
         matches!(self, Self::Size | Self::SizeOrZero)
     }

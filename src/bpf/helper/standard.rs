@@ -25,17 +25,14 @@ pub(crate) fn all() -> impl Iterator<Item = Helper> {
         StackOrNull, UninitMemory, Value,
     };
     type Builtin = fn(&mut Call<'_, '_>) -> u64;
-    let helper = |id, body: Body, prototype| Helper { id, prototype, body };
+    let helper = |id, body, prototype| Helper::new(id, prototype, body);
     let builtin = move |id, body: Builtin, name: &'static str, args: &[Arg]| {
         helper(id, Body::Builtin(body), Prototype::new(name, args))
     };
     let data = Arg::Map(MapTypes::DATA);
     let events = Arg::Map(MapTypes::PERF_EVENT_ARRAY);
     let ringbuf = Arg::Map(MapTypes::RINGBUF);
-    let with = |mut helper: Helper, change: fn(Prototype) -> Prototype| {
-        helper.prototype = change(helper.prototype);
-        helper
-    };
+    let with = |of: Helper, change: fn(Prototype) -> Prototype| helper(of.id, of.body, change(of.prototype));
     let gpl = |helper| with(helper, Prototype::gpl_only);
     let probe = [UninitMemory, SizeOrZero, Any];
     let ctx_update = |helper| with(helper, Prototype::ctx_update);

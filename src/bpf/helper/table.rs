@@ -23,16 +23,21 @@ pub(crate) struct Helper {
     pub(crate) id: HelperId,
     pub(crate) prototype: Prototype,
     pub(crate) body: Body,
+    /// How many arguments there are to be tested: those behind may be anything.
+    pub(crate) tested: usize,
+    /// Whether memory that the program could touch before may be out of its reach afterwards.
+    pub(crate) closes: bool,
 }
 
 impl Helper {
-    pub(crate) fn is_tail_call(&self) -> bool {
-        matches!(self.body, Body::TailCall)
+    pub(crate) fn new(id: HelperId, prototype: Prototype, body: Body) -> Self {
+        let tested = prototype.args.iter().rposition(|arg| arg.is_tested()).map_or(0, |last| last + 1);
+        let closes = prototype.ctx_update || prototype.args.contains(&super::Arg::Record);
+        Self { id, prototype, body, tested, closes }
     }
 
-    /// Whether memory that the program could touch before may be out of its reach afterwards.
-    pub(crate) fn closes(&self) -> bool {
-        self.prototype.ctx_update || self.prototype.args.contains(&super::Arg::Record)
+    pub(crate) fn is_tail_call(&self) -> bool {
+        matches!(self.body, Body::TailCall)
     }
 }
 
@@ -164,7 +169,7 @@ impl Helpers {
         if reserved || prototype.returns == Returns::RecordOrNull {
             return Err(RegisterError::Reserved { name: prototype.name.into_owned() });
         }
-        Arc::make_mut(&mut self.0).insert(id, Arc::new(Helper { id, prototype, body: Body::Custom(body) }));
+        Arc::make_mut(&mut self.0).insert(id, Arc::new(Helper::new(id, prototype, Body::Custom(body))));
         Ok(())
     }
 }

@@ -26,30 +26,49 @@ impl<'r> Execution<'r> {
     ///
     /// # Safety
     /// With `CHECKED` none. Without it the program was proved to do only what the checks would let it do.
-    pub(crate) unsafe fn run<const CHECKED: bool>(&mut self, mut pc: usize, args: [u64; 5]) -> Result<u64, TrapKind> {
+    pub(crate) unsafe fn run<const CHECKED: bool>(&mut self, start: usize, args: [u64; 5]) -> Result<u64, TrapKind> {
         let mut regs: Registers = [0; 16];
         regs[1..6].copy_from_slice(&args);
         regs[FP] = self.frame_end();
         let base_depth = self.depth;
         let mut text: &'r [Inst] = &self.text.insts;
+        debug_assert!(start < text.len());
+        // SAFETY: a function starts there: in the text.
+        let mut pc = unsafe { text.as_ptr().add(start) };
         let mut frame = self.stack_span();
         // What was touched last: nearly always what is touched next.
-        let mut reads = frame;
-        let mut writes = frame;
+        (self.reads, self.writes) = (frame, frame);
         if CHECKED {
             self.clear_frame();
         }
 
         loop {
-            debug_assert!(pc < text.len());
+            debug_assert!(text.as_ptr_range().contains(&pc));
             // SAFETY: `Checked::new` lets no jump leave the program and no function run off its end, and `text` has an
-            // instruction for each of its slots; returns go behind calls, which are never last.
-            let inst = unsafe { text.get_unchecked(pc) };
-            pc += 1;
+            // instruction for each of its slots; returns go behind calls, which are never last. So `pc` is at one of them,
+            // and the one behind is at most the text's end.
+            let inst = unsafe { &*pc };
+            // SAFETY: as above.
+            pc = unsafe { pc.add(1) };
 
+            macro_rules! slot {
+                () => {
+                    // SAFETY: both are of the text.
+                    unsafe { pc.offset_from_unsigned(text.as_ptr()) }
+                };
+            }
+            macro_rules! go {
+                ($slot:expr) => {{
+                    let slot: usize = $slot;
+                    debug_assert!(slot < text.len());
+                    // SAFETY: a slot of the text: the target of a call, or the one behind it.
+                    pc = unsafe { text.as_ptr().add(slot) };
+                }};
+            }
             macro_rules! r {
                 ($field:ident) => {
-                    regs[usize::from(inst.$field & 15)]
+                    // SAFETY: an instruction is made of registers of an `Op`: 0 to 10.
+                    *unsafe { regs.get_unchecked_mut(usize::from(inst.$field)) }
                 };
             }
             macro_rules! set {
@@ -60,7 +79,7 @@ impl<'r> Execution<'r> {
             }
             macro_rules! trap {
                 ($kind:expr) => {{
-                    self.pc = pc;
+                    self.pc = slot!();
                     return Err($kind);
                 }};
             }
@@ -72,7 +91,8 @@ impl<'r> Execution<'r> {
                             None => trap!(TrapKind::Fuel),
                         }
                     }
-                    pc = pc.wrapping_add_signed(inst.offset as isize);
+                    // SAFETY: as above: of the text.
+                    pc = unsafe { pc.offset(inst.offset as isize) };
                 }};
             }
             macro_rules! jump_if {
@@ -90,10 +110,10 @@ impl<'r> Execution<'r> {
             macro_rules! load {
                 ($load:ident, $size:literal) => {{
                     let address = address!(src);
-                    if CHECKED && !reads.holds(address, $size) && !frame.holds(address, $size) {
-                        self.pc = pc;
+                    if CHECKED && !self.reads.holds(address, $size) && !frame.holds(address, $size) {
+                        self.pc = slot!();
                         match self.find(address, $size, false)? {
-                            Found::Span(span) => reads = span,
+                            Found::Span(span) => self.reads = span,
                             Found::Once => {}
                             Found::Value(value) => {
                                 r!(dst) = value;
@@ -109,14 +129,15 @@ impl<'r> Execution<'r> {
             macro_rules! store {
                 ($store:ident, $size:literal, $value:expr) => {{
                     let address = address!(dst);
-                    if CHECKED && !writes.holds(address, $size) && !frame.holds(address, $size) {
-                        self.pc = pc;
+                    if CHECKED && !self.writes.holds(address, $size) && !frame.holds(address, $size) {
+                        self.pc = slot!();
                         if let Found::Span(span) = self.find(address, $size, true)? {
-                            writes = span;
+                            self.writes = span;
                         }
                     }
+                    let value = $value;
                     // SAFETY: as for loads, of what it may write.
-                    unsafe { $store(address, $value) }
+                    unsafe { $store(address, value) }
                 }};
             }
             macro_rules! stack_load {
@@ -129,9 +150,9 @@ impl<'r> Execution<'r> {
             }
             macro_rules! stack_store {
                 ($store:ident, $value:expr) => {{
-                    let address = address!(dst);
+                    let (address, value) = (address!(dst), $value);
                     // SAFETY: as above.
-                    unsafe { $store(address, $value) }
+                    unsafe { $store(address, value) }
                 }};
             }
             macro_rules! atomic {
@@ -304,7 +325,7 @@ impl<'r> Execution<'r> {
                 Code::Swap64 => set!(r!(dst).swap_bytes()),
                 Code::Truncate16 => set!(u64::from(r!(dst) as u16)),
                 Code::Truncate32 => set!(u64::from(r!(dst) as u32)),
-                Code::FunctionAddress => set!(function_handle(pc.wrapping_add_signed(inst.imm as isize))),
+                Code::FunctionAddress => set!(function_handle(slot!().wrapping_add_signed(inst.imm as isize))),
                 Code::Jump => jump!(),
                 Code::MayGoto => match self.loops.checked_sub(1) {
                     Some(loops) => self.loops = loops,
@@ -347,39 +368,39 @@ impl<'r> Execution<'r> {
                     }
                 },
                 Code::CallLocal => {
-                    let target = pc.wrapping_add_signed(inst.offset as isize);
-                    self.enter(pc, &mut regs)?;
+                    let target = slot!().wrapping_add_signed(inst.offset as isize);
+                    self.enter(slot!(), &mut regs)?;
                     frame = self.stack_span();
-                    pc = target;
+                    go!(target);
                     if CHECKED {
                         self.clear_frame();
                     }
                 }
                 Code::CallHelper => {
-                    self.pc = pc;
+                    self.pc = slot!();
                     let args = [regs[1], regs[2], regs[3], regs[4], regs[5]];
                     let helper = &self.text.called[inst.imm as usize];
                     // SAFETY: checked, none; unchecked, by the caller's contract.
                     regs[0] = unsafe { self.call::<CHECKED>(helper, args)? };
-                    if CHECKED && helper.closes() {
-                        (reads, writes) = (frame, frame);
+                    if CHECKED && helper.closes {
+                        (self.reads, self.writes) = (frame, frame);
                     }
                 }
                 Code::CallRegister => {
                     let callee = r!(src);
                     if let Some(target) = function_slot(callee) {
-                        self.pc = pc;
+                        self.pc = slot!();
                         if self.text.checked.functions().binary_search(&target).is_err() {
                             trap!(TrapKind::CallTarget { target: callee });
                         }
-                        self.enter(pc, &mut regs)?;
+                        self.enter(slot!(), &mut regs)?;
                         frame = self.stack_span();
-                        pc = target;
+                        go!(target);
                         if CHECKED {
                             self.clear_frame();
                         }
                     } else {
-                        self.pc = pc;
+                        self.pc = slot!();
                         let args = [regs[1], regs[2], regs[3], regs[4], regs[5]];
                         let id = i32::try_from(callee as i64).map(HelperId);
                         let helper = id.ok().filter(|id| self.context.type_.has_helper(*id));
@@ -390,14 +411,14 @@ impl<'r> Execution<'r> {
                         };
                         // SAFETY: as above.
                         regs[0] = unsafe { self.call::<CHECKED>(helper, args)? };
-                        (reads, writes) = (frame, frame);
+                        (self.reads, self.writes) = (frame, frame);
                     }
                 }
                 Code::TailCall => {
-                    self.pc = pc;
+                    self.pc = slot!();
                     if self.tail_call::<CHECKED>([regs[1], regs[2], regs[3]], &mut regs[0])? {
                         text = &self.text.insts;
-                        pc = 0;
+                        go!(0);
                         regs[1] = self.context.address;
                         if self.context.type_.has_length() {
                             regs[2] = self.context.len as u64;
@@ -405,17 +426,18 @@ impl<'r> Execution<'r> {
                         if CHECKED {
                             self.clear_frame();
                         }
-                        (reads, writes) = (frame, frame);
+                        (self.reads, self.writes) = (frame, frame);
                     }
                 }
                 Code::Exit => {
                     if self.depth == base_depth {
                         return Ok(regs[0]);
                     }
-                    pc = self.leave(&mut regs);
+                    let slot = self.leave(&mut regs);
                     text = &self.text.insts;
+                    go!(slot);
                     frame = self.stack_span();
-                    (reads, writes) = (frame, frame);
+                    (self.reads, self.writes) = (frame, frame);
                 }
                 Code::Unreachable => unreachable!("the second half of a 64-bit immediate is no target"),
             }
@@ -511,6 +533,7 @@ impl<'r> Execution<'r> {
         if result.is_ok() {
             self.depth -= 1;
             (self.pc, self.loops) = (pc, loops);
+            (self.reads, self.writes) = (self.stack_span(), self.stack_span());
         }
         self.callbacks -= 1;
         result

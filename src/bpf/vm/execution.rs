@@ -76,6 +76,9 @@ pub(crate) struct Execution<'r> {
     pub(crate) stack: u64,
     pub(crate) frames: [Option<Frame<'r>>; MAX_FRAMES - 1],
     pub(crate) depth: usize,
+    /// What was read last, and what was written last: nearly always what is touched next.
+    pub(crate) reads: Span,
+    pub(crate) writes: Span,
     /// Callbacks that are running.
     pub(crate) callbacks: usize,
     pub(crate) tail_calls: u32,
@@ -110,7 +113,12 @@ impl<'r> Execution<'r> {
     ) -> Self {
         let (address, len) = lent.context;
         let (packet, packet_len) = lent.packet;
+        let stack = address_of(&cpu.stack);
+        let size = (MAX_FRAMES * super::FRAME_SIZE) as u64;
+        let whole = Span::new(stack, size).expect("a stack has more than 8 bytes");
         Self {
+            reads: whole,
+            writes: whole,
             shared,
             cpu,
             guard,
@@ -118,7 +126,7 @@ impl<'r> Execution<'r> {
             text,
             context: Context { type_: &text.type_, address: if len == 0 { 0 } else { address }, len },
             packet: (packet, packet + packet_len as u64),
-            stack: address_of(&cpu.stack) + (MAX_FRAMES * super::FRAME_SIZE) as u64,
+            stack: stack + size,
             frames: [const { None }; MAX_FRAMES - 1],
             depth: 0,
             callbacks: 0,

@@ -1,0 +1,118 @@
+//! `perfring bpf disasm`.
+
+use crate::command::output::{Failure, Outcome, stdout};
+use perfring::bpf::elf::{MapSpec, Object, ProgramSpec};
+use perfring::bpf::insn::{Code, CodeOptions, Imm64, Op};
+use std::fmt::Write as _;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Print the programs of an object as text.
+///
+/// Each program is printed as it would run: linked with every function that it calls, those behind it. First come its name,
+/// its section and its length, then its instructions in the syntax of the kernel's verifier log:
+///
+///   INDEX: (OPCODE) TEXT
+///
+/// Behind `;` stands what an instruction refers to: the map, the byte of a section of data, or the function. Where the object
+/// has debug information (clang's -g), the C line stands before the instructions that were made of it:
+///
+///   ; TEXT OF THE LINE @ FILE:LINE
+///
+/// Functions start with their names. Maps are named with their index as the instructions have it.
+#[derive(clap::Args)]
+pub(in crate::command) struct Arguments {
+    /// The object file.
+    #[arg(value_name = "OBJ")]
+    object: PathBuf,
+    /// Print only the programs of this section; its whole name, as in kprobe/do_exit.
+    #[arg(long, value_name = "S")]
+    section: Option<String>,
+}
+
+pub(in crate::command) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+    let path = &arguments.object;
+    let bytes = std::fs::read(path).map_err(|error| Failure::file("read", path, error))?;
+    let object = Object::parse(&bytes).map_err(|error| Failure::Other(format!("{}: {error}", path.display())))?;
+    let is_wanted =
+        |program: &&ProgramSpec| arguments.section.as_ref().is_none_or(|section| program.section == *section);
+    let mut programs = object.programs.iter().filter(is_wanted).peekable();
+    if programs.peek().is_none() {
+        let reason = match &arguments.section {
+            Some(section) => format!("{}: no program is in section {section}", path.display()),
+            None => format!("{}: there are no programs", path.display()),
+        };
+        return Err(Failure::Other(reason));
+    }
+    let mut out = stdout();
+    for (number, program) in programs.enumerate() {
+        let code = Code::new(program.insns.clone(), CodeOptions { callx: true }).map_err(|error| {
+            let (name, section) = (clean(&program.name), clean(&program.section));
+            Failure::Other(format!("{}: section {section}, program {name}: {error}", path.display()))
+        })?;
+        if number > 0 {
+            writeln!(out)?;
+        }
+        write(&mut out, program, &code, &object.maps)?;
+    }
+    out.flush()?;
+    Ok(Outcome::Fine)
+}
+
+fn write(out: &mut impl Write, program: &ProgramSpec, code: &Code, maps: &[MapSpec]) -> Result<(), Failure> {
+    let (name, section) = (clean(&program.name), clean(&program.section));
+    writeln!(out, "program {name}, section {section}, {} instructions", code.len())?;
+    let mut functions = program.functions.iter().peekable();
+    let mut lines = program.lines.iter().peekable();
+    let mut last = None;
+    for (at, op) in code.iter() {
+        while let Some(function) = functions.next_if(|function| function.insn <= at) {
+            writeln!(out, "{}:", clean(&function.name))?;
+            last = None;
+        }
+        while let Some((_, line)) = lines.next_if(|(insn, _)| *insn <= at) {
+            // A line is there for each of its columns, and line 0 is none.
+            if last.replace((line.file, line.line)) != Some((line.file, line.line)) && line.line != 0 {
+                writeln!(out, "; {} @ {}:{}", clean(line.text.trim()), clean(line.file), line.line)?;
+            }
+        }
+        let opcode = code.insns().get(at).map_or(0, |insn| insn.opcode);
+        write!(out, "{at}: ({opcode:02x}) {op}")?;
+        match refers_to(op, at, code, program, maps) {
+            Some(name) => writeln!(out, " ; {}", clean(&name))?,
+            None => writeln!(out)?,
+        }
+    }
+    Ok(())
+}
+
+/// The name of what an instruction refers to.
+fn refers_to(op: &Op, at: usize, code: &Code, program: &ProgramSpec, maps: &[MapSpec]) -> Option<String> {
+    let map = |index: i32| maps.get(usize::try_from(index).ok()?).map(|map| map.name.as_str());
+    match op {
+        Op::LoadImm64 { imm: Imm64::MapIndex(index), .. } => Some(format!("map {}", map(*index)?)),
+        Op::LoadImm64 { imm: Imm64::MapIndexValue { index, offset }, .. } => Some(format!("{}+{offset}", map(*index)?)),
+        _ if op.function().is_some() => {
+            let target = code.target(at)?;
+            let function = program.function_of(target)?;
+            (function.insn == target).then(|| function.name.to_string())
+        }
+        _ => None,
+    }
+}
+
+/// Text of an object, without what a terminal would obey.
+fn clean(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\t' => clean.push(' '),
+            c if c.is_control() => {
+                // A string takes everything.
+                let _ = write!(clean, "{}", c.escape_default());
+            }
+            c => clean.push(c),
+        }
+    }
+    clean
+}
