@@ -237,7 +237,9 @@ impl Map {
         if let Some(key) = key {
             assert_eq!(key.len(), self.def.key_size as usize);
         }
-        MapElem { map_fd: self.fd.as_raw_fd() as u64, key: key.map_or(0, address), value, flags }
+        // Of maps without keys the kernel wants the address to be null.
+        let key = key.filter(|key| !key.is_empty()).map_or(0, address);
+        MapElem { map_fd: self.fd.as_raw_fd() as u64, key, value, flags }
     }
 
     fn lookup_by(&self, command: libc::c_long, key: &[u8], flags: u64) -> Result<Vec<u8>> {
