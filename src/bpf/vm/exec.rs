@@ -83,6 +83,12 @@ impl<'r> Execution<'r> {
                     return Err($kind);
                 }};
             }
+            macro_rules! over_second_slot {
+                () => {
+                    // SAFETY: a wide instruction has a second slot, which is no function's last instruction.
+                    pc = unsafe { pc.add(1) }
+                };
+            }
             macro_rules! jump {
                 () => {{
                     if inst.offset < 0 {
@@ -325,7 +331,14 @@ impl<'r> Execution<'r> {
                 Code::Swap64 => set!(r!(dst).swap_bytes()),
                 Code::Truncate16 => set!(u64::from(r!(dst) as u16)),
                 Code::Truncate32 => set!(u64::from(r!(dst) as u32)),
-                Code::FunctionAddress => set!(function_handle(slot!().wrapping_add_signed(inst.imm as isize))),
+                Code::FunctionAddress => {
+                    set!(function_handle(slot!().wrapping_add_signed(inst.imm as isize)));
+                    over_second_slot!();
+                }
+                Code::MovWide => {
+                    set!(inst.imm);
+                    over_second_slot!();
+                }
                 Code::Jump => jump!(),
                 Code::MayGoto => match self.loops.checked_sub(1) {
                     Some(loops) => self.loops = loops,

@@ -62,6 +62,7 @@ pub(crate) enum Code {
     Mov64Reg,
     Mov32Reg,
     MovImm,
+    MovWide,
     MovSx8To32,
     MovSx16To32,
     MovSx8To64,
