@@ -145,7 +145,8 @@ impl MapError {
             Self::KeySize { type_, size } if type_.is_hash() && *size > super::def::MAX_KEY_SIZE => libc::E2BIG,
             Self::ValueSize { type_, size } if type_.is_data() && *size > 0 => libc::E2BIG,
             Self::Flags { type_: type_ @ MapType::LruHash, flags }
-                if (MapFlags::allowed(*type_) | MapFlags::NO_PREALLOC).contains(*flags) =>
+                if flags.contains(MapFlags::NO_PREALLOC)
+                    && (MapFlags::allowed(*type_) | MapFlags::NO_PREALLOC).contains(*flags) =>
             {
                 ENOTSUPP
             }
