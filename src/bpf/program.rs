@@ -307,7 +307,8 @@ impl<'a> ProgramBuilder<'a> {
                 Err(LoadErrorKind::Packet { type_: self.type_.name().to_owned() })
             }
             Op::LoadImm64 { dst, imm } => {
-                let code = if matches!(imm, Imm64::Function(_)) { vm::Code::FunctionAddress } else { vm::Code::MovWide };
+                let code =
+                    if matches!(imm, Imm64::Function(_)) { vm::Code::FunctionAddress } else { vm::Code::LoadImm64 };
                 Ok(Inst { imm: self.imm64(*imm)?, dst: dst.number(), ..Inst::new(code) })
             }
             op => Ok(vm::inst(op)),

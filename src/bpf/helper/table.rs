@@ -109,6 +109,11 @@ impl Helpers {
         self.0.get(&id).map(|helper| &helper.prototype)
     }
 
+    /// The number of the helper with this name.
+    pub fn number(&self, name: &str) -> Option<HelperId> {
+        self.0.values().find(|helper| helper.prototype.name == name).map(|helper| helper.id)
+    }
+
     /// The numbers, in order.
     pub fn ids(&self) -> impl Iterator<Item = HelperId> {
         self.0.keys().copied()

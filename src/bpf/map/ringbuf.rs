@@ -15,8 +15,7 @@ const MAX_GRANULE: usize = 64 << 10;
 
 /// A ring that all CPUs write.
 ///
-/// The kernel's may be of a page; here it has at least 4, as each of its records lies in a granule, of which a ring has at least
-/// 4. Its records are samples, as those of perf event arrays are: the consumer is the same. They lie in granules of up to 64 KiB,
+/// It has at least 4 pages: each of its records lies in a granule, of which there are at least 4. Its records are samples, as those of perf event arrays are: the consumer is the same. They lie in granules of up to 64 KiB,
 /// and so does the largest of them.
 pub(crate) struct RingBuffer {
     event: SharedEvent,
@@ -25,11 +24,11 @@ pub(crate) struct RingBuffer {
 }
 
 impl RingBuffer {
-    /// A ring of `bytes`: a power of two of at least 4 pages.
+    /// A ring of `bytes`, a power of two of whole pages, or of 4 pages where that is more.
     pub(crate) fn new(bytes: u32) -> Result<Self, MapError> {
-        let size = bytes as usize;
+        let size = (bytes as usize).max(4 * page_size());
         let refused = || MapError::MaxEntries { type_: MapType::Ringbuf, entries: bytes };
-        if !size.is_power_of_two() || size < 4 * page_size() {
+        if !bytes.is_power_of_two() || (bytes as usize) < page_size() {
             return Err(refused());
         }
         let no_memory = |error: SetupError| MapError::NoMemory { bytes: size, error: error.to_string() };

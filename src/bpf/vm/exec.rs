@@ -71,6 +71,12 @@ impl<'r> Execution<'r> {
                     *unsafe { regs.get_unchecked_mut(usize::from(inst.$field)) }
                 };
             }
+            macro_rules! skip {
+                () => {
+                    // SAFETY: the second slot of this instruction, and what comes behind it, are of the text.
+                    pc = unsafe { pc.add(1) };
+                };
+            }
             macro_rules! set {
                 ($value:expr) => {{
                     let value = $value;
@@ -82,12 +88,6 @@ impl<'r> Execution<'r> {
                     self.pc = slot!();
                     return Err($kind);
                 }};
-            }
-            macro_rules! over_second_slot {
-                () => {
-                    // SAFETY: a wide instruction has a second slot, which is no function's last instruction.
-                    pc = unsafe { pc.add(1) }
-                };
             }
             macro_rules! jump {
                 () => {{
@@ -331,13 +331,13 @@ impl<'r> Execution<'r> {
                 Code::Swap64 => set!(r!(dst).swap_bytes()),
                 Code::Truncate16 => set!(u64::from(r!(dst) as u16)),
                 Code::Truncate32 => set!(u64::from(r!(dst) as u32)),
+                Code::LoadImm64 => {
+                    set!(inst.imm);
+                    skip!();
+                }
                 Code::FunctionAddress => {
                     set!(function_handle(slot!().wrapping_add_signed(inst.imm as isize)));
-                    over_second_slot!();
-                }
-                Code::MovWide => {
-                    set!(inst.imm);
-                    over_second_slot!();
+                    skip!();
                 }
                 Code::Jump => jump!(),
                 Code::MayGoto => match self.loops.checked_sub(1) {

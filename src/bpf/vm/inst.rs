@@ -62,7 +62,6 @@ pub(crate) enum Code {
     Mov64Reg,
     Mov32Reg,
     MovImm,
-    MovWide,
     MovSx8To32,
     MovSx16To32,
     MovSx8To64,
@@ -159,6 +158,7 @@ pub(crate) enum Code {
     CallRegister,
     TailCall,
     Exit,
+    LoadImm64,
     FunctionAddress,
     Unreachable,
 }
