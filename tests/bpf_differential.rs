@@ -134,7 +134,8 @@ fn show(program: &Program, kernel: &Kernel, interpreter: &Interpreter, inputs: &
         slot += op.slots();
     }
     let lefts = kernel.run(&ops, inputs).expect("it was taken before").into_iter().zip(interpreter.run(&ops, inputs));
-    for (input, (kernel, interpreter)) in inputs.iter().zip(lefts).filter(|(_, (kernel, interpreter))| kernel != interpreter)
+    for (input, (kernel, interpreter)) in
+        inputs.iter().zip(lefts).filter(|(_, (kernel, interpreter))| kernel != interpreter)
     {
         text += &format!("from {:x?}\nr0: {:#x} and {:#x}\n", &input[..DATA], kernel.0, interpreter.0);
         let words = |bytes: &[u8]| -> Vec<u64> {

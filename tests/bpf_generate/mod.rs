@@ -3,9 +3,7 @@
 //! All registers and the whole frame hold numbers before the first random statement and after each; what a statement needs
 //! of pointers it makes and forgets. So no statement is refused for what others did, and any can be left out.
 
-use perfring::bpf::insn::{
-    AluOp, AtomicOp, ByteSwap, Callee, Imm64, Insn, JmpOp, Op, Operand, Reg, Size, Width,
-};
+use perfring::bpf::insn::{AluOp, AtomicOp, ByteSwap, Callee, Imm64, Insn, JmpOp, Op, Operand, Reg, Size, Width};
 use perfring::record::ByteOrder;
 
 /// Bytes of a frame that programs use.
@@ -55,7 +53,9 @@ impl Random {
     pub fn number(&mut self) -> u64 {
         match self.below(6) {
             0 => self.pick(&[0, 1, 2, 7, 8, 31, 32, 33, 63, 64, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff]),
-            1 => self.pick(&[i64::MIN, i64::MAX, -1, -2, i32::MIN.into(), i32::MAX.into(), 0xffff_ffff, 1 << 32]) as u64,
+            1 => {
+                self.pick(&[i64::MIN, i64::MAX, -1, -2, i32::MIN.into(), i32::MAX.into(), 0xffff_ffff, 1 << 32]) as u64
+            }
             2 => self.next() & 0xff,
             3 => self.next() & 0xffff_ffff,
             4 => (self.next() as i32) as u64,
@@ -261,11 +261,8 @@ impl Generator<'_> {
                 if op == Cmpxchg && base == Reg::R0 {
                     return Op::Atomic { op: Xchg, size, dst: base, offset, src: self.writable_other_than(&not) };
                 }
-                let src = if op != Cmpxchg && fetches(op) {
-                    self.writable_other_than(&not)
-                } else {
-                    self.other_than(&not)
-                };
+                let src =
+                    if op != Cmpxchg && fetches(op) { self.writable_other_than(&not) } else { self.other_than(&not) };
                 Op::Atomic { op, size, dst: base, offset, src }
             }
             7 => Op::LoadAcquire { size, dst: self.writable_other_than(&not), src: base, offset },
@@ -335,7 +332,13 @@ impl Generator<'_> {
             Op::Alu { width: Width::W64, op: AluOp::Add, dst: Reg::R2, src: Operand::Imm(SPARE.into()) },
             Op::Call(Callee::Helper(MAP_LOOKUP_ELEM)),
             Op::JumpIf { width: Width::W64, op: JmpOp::Eq, dst: Reg::R0, src: Operand::Imm(0), offset: 1 },
-            Op::Load { size: Size::DW, signed: false, dst: Reg::R0, src: Reg::R0, offset: self.random.below(57) as i16 },
+            Op::Load {
+                size: Size::DW,
+                signed: false,
+                dst: Reg::R0,
+                src: Reg::R0,
+                offset: self.random.below(57) as i16,
+            },
         ];
         ops.extend(self.clobbered());
         ops
@@ -597,7 +600,8 @@ impl Lower {
             Stmt::Call { function, after } => {
                 // The callee may take the frame's address.
                 self.push(Op::Mov { width: Width::W64, dst: Reg::R1, src: Operand::Reg(Reg::R10) });
-                let add = Op::Alu { width: Width::W64, op: AluOp::Add, dst: Reg::R1, src: Operand::Imm((-FRAME).into()) };
+                let add =
+                    Op::Alu { width: Width::W64, op: AluOp::Add, dst: Reg::R1, src: Operand::Imm((-FRAME).into()) };
                 self.push(add);
                 let place = self.push(Op::Call(Callee::Local(0)));
                 self.calls.push((place, *function));

@@ -219,6 +219,11 @@ impl Map {
         Ok(Self { fd, def })
     }
 
+    /// A map that somebody else made so.
+    pub fn of(fd: BorrowedFd<'_>, def: Def) -> io::Result<Self> {
+        Ok(Self { fd: fd.try_clone_to_owned()?, def })
+    }
+
     pub fn def(&self) -> Def {
         self.def
     }
@@ -454,6 +459,8 @@ pub struct Output {
     pub retval: u32,
     /// The packet.
     pub data: Vec<u8>,
+    /// The context.
+    pub context: Vec<u8>,
     /// Nanoseconds, the mean of the runs.
     pub duration: u32,
 }
@@ -540,6 +547,9 @@ impl Program {
 pub fn test_run(program: BorrowedFd<'_>, input: &Input) -> Result<Output> {
     // A program may make its packet longer.
     let mut out = vec![0; if input.data.is_empty() { 0 } else { input.data.len() + 256 }];
+    let mut context = input.context.clone();
+    // The kernel gives back a context only where there is a packet, and one went in.
+    let with_context = !out.is_empty() && !context.is_empty();
     let or_null = |bytes: &[u8]| if bytes.is_empty() { 0 } else { address(bytes) };
     let mut attr = TestRun {
         prog_fd: program.as_raw_fd() as u32,
@@ -551,9 +561,9 @@ pub fn test_run(program: BorrowedFd<'_>, input: &Input) -> Result<Output> {
         repeat: input.repeat,
         duration: 0,
         ctx_size_in: input.context.len() as u32,
-        ctx_size_out: 0,
+        ctx_size_out: if with_context { context.len() as u32 } else { 0 },
         ctx_in: or_null(&input.context),
-        ctx_out: 0,
+        ctx_out: if with_context { address_mut(&mut context) } else { 0 },
         flags: 0,
         cpu: 0,
         batch_size: 0,
@@ -562,7 +572,7 @@ pub fn test_run(program: BorrowedFd<'_>, input: &Input) -> Result<Output> {
     // SAFETY: the attr mirrors the command's part; each address is of as many bytes as the size beside it says.
     unsafe { bpf(cmd::PROG_TEST_RUN, &mut attr)? };
     out.truncate(attr.data_size_out as usize);
-    Ok(Output { retval: attr.retval, data: out, duration: attr.duration })
+    Ok(Output { retval: attr.retval, data: out, context, duration: attr.duration })
 }
 
 impl AsFd for Program {
