@@ -1,4 +1,4 @@
-//! One object, in the kernel and in the interpreter, on the same inputs: what its programs return, what they do to packets,
+//! Objects, each in the kernel and in the interpreter, on the same inputs: what its programs return, what they do to packets,
 //! contexts and maps, and the records that they send are the same.
 //!
 //! aya loads it for the kernel. The records of both are read by the same consumer and decoder.
@@ -12,10 +12,11 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 
 use aya::maps::MapData;
-use aya::programs::Xdp;
+use aya::programs::{UProbe, Xdp};
 use bpf_kernel::{Def, Input, connect, map_type, possible_cpus, test_run};
 use common::{Need, require_kernel};
 use perfring::bpf::elf::Object;
+use perfring::bpf::program_type::{ContextLayout, Field, Pointer};
 use perfring::bpf::{Context, Event, Loaded, Loader, Machine, ProgramType, RunOptions};
 use perfring::kernel::{EventBuilder, SampleType, Software, Target};
 use perfring::record::{Body, ByteOrder, Decoder};
@@ -65,12 +66,19 @@ struct Seen {
     payload: Vec<u8>,
 }
 
-/// The records that came, whose payloads should have these lengths, with this `misc`.
-fn read(consumer: &mut Consumer, decoder: &Decoder, lengths: &[usize], misc: u16) -> Vec<Seen> {
+/// The records that came, whose payloads should have these lengths, with this `misc`; `whole` gets the bytes of each.
+fn read(
+    consumer: &mut Consumer,
+    decoder: &Decoder,
+    lengths: &[usize],
+    misc: u16,
+    mut whole: impl FnMut(&[u8]),
+) -> Vec<Seen> {
     let mut seen = Vec::new();
     let mut lengths = lengths.iter();
     let action = |record: perfring::ring::Record<'_>| {
         let length = *lengths.next().expect("a record too many");
+        whole(record.bytes());
         let decoded = decoder.decode(record.bytes()).unwrap();
         let Body::Sample(sample) = decoded.body else { panic!("{decoded:?}") };
         assert_eq!(record.header().misc, misc);
@@ -182,7 +190,7 @@ impl Kernel {
             (*name, elements)
         });
         let maps = maps.collect();
-        let records = read(&mut self.rings[self.cpu].1, &self.decoder, lengths, misc);
+        let records = read(&mut self.rings[self.cpu].1, &self.decoder, lengths, misc, |_| {});
         let (retval, packet, context) = match output {
             Some(output) => (Some(output.retval), output.data, output.context),
             None => (None, Vec::new(), Vec::new()),
@@ -228,7 +236,7 @@ impl Ours {
         Left {
             retval: Some(r0 as u32),
             cb: Vec::new(),
-            records: read(&mut self.consumers[self.cpu as usize], &self.decoder, lengths, MISC_USER),
+            records: read(&mut self.consumers[self.cpu as usize], &self.decoder, lengths, MISC_USER, |_| {}),
             maps: maps.collect(),
             packet,
         }
@@ -346,6 +354,13 @@ extern "C" fn perfring_equal_call(a: u64, b: u64, c: u64, d: u64) -> u64 {
     std::hint::black_box(a ^ b ^ c ^ d)
 }
 
+/// Puts the arguments of a call where the registers are in a `struct pt_regs`: di, si, dx and cx.
+fn set_registers(context: &mut [u8], arguments: [u64; 4]) {
+    for (register, value) in [14, 13, 12, 11].into_iter().zip(arguments) {
+        context[8 * register..][..8].copy_from_slice(&value.to_ne_bytes());
+    }
+}
+
 #[test]
 fn uprobes() {
     let Some(mut both) = Both::load() else { return };
@@ -361,13 +376,92 @@ fn uprobes() {
         perfring_equal_call(a, b, c, d);
         let mut kernel = both.kernel.left(None, &lengths, MISC_USER);
         let mut registers = [0; 168];
-        // di, si, dx and cx.
-        for (register, value) in [14, 13, 12, 11].into_iter().zip([a, b, c, d]) {
-            registers[8 * register..][..8].copy_from_slice(&value.to_ne_bytes());
-        }
+        set_registers(&mut registers, [a, b, c, d]);
         let ours = both.ours.run("on_call", &mut registers, Vec::new(), &lengths);
         // What it returns is not told.
         kernel.retval = Some(0);
         assert_eq!(kernel, ours, "{arguments:x?}");
     }
+}
+
+/// The object that fills records where they lie in the ring, if its flag says that there are helpers for that.
+const RESERVE: &[u8] = include_bytes!("bpf/reserve.bpf.o");
+
+/// Runs that program in the interpreter, on calls with these arguments; gives its records.
+fn reserved(object: &Object, cpu: u32, id: u64, reserve: bool, calls: &[[u64; 4]]) -> (Vec<Seen>, Vec<Vec<u8>>) {
+    const REGISTERS: u32 = 168;
+    let mut fields = vec![Field::read_only("regs", 0, 8, REGISTERS / 8)];
+    fields.push(Field::pointer("buf", REGISTERS, 8, Pointer::Buffer(REGISTERS)));
+    fields.push(Field::pointer("buf_end", REGISTERS + 8, 8, Pointer::BufferEnd(REGISTERS)));
+    let layout = ContextLayout::fields(REGISTERS + 16, fields).unwrap();
+    let type_ = ProgramType::builder("uprobe with a buffer", layout).all_helpers().build();
+    let machine = Machine::new(possible_cpus());
+    let loader = Loader::new(object, &machine).type_of("on_call", &type_);
+    let loaded = loader.global("reserve", i32::from(reserve).to_ne_bytes()).load().unwrap();
+    let attr = Event::bpf_output_attr(sample_type());
+    let ring = Ring::confined(16).attr(attr.to_bytes(ByteOrder::NATIVE), vec![id]).private().unwrap();
+    let event = Event::new(ring.producer().unwrap(), &attr, id).unwrap();
+    machine.set_event(&loaded.maps["events"], cpu, cpu, event).unwrap();
+    for call in calls {
+        let mut context = [0; REGISTERS as usize + 16];
+        set_registers(&mut context, *call);
+        let options = RunOptions::new().cpu(cpu);
+        let r0 = machine.run_with(&loaded.programs["on_call"], Context::new(&mut context), options);
+        assert_eq!(r0, Ok(0));
+    }
+    let stats = machine.stats().unwrap();
+    assert_eq!((stats.runs, stats.traps, stats.discarded), (calls.len() as u64, 0, 0));
+    assert_eq!(loaded.maps[".bss"].lookup(&[0; 4]), Ok(Some(vec![0; 8])), "nothing failed");
+    let mut consumer = ring.consumer().unwrap();
+    let mut whole = Vec::new();
+    let decoder = Decoder::new(&attr).unwrap();
+    let lengths = vec![CALL; calls.len()];
+    let seen = read(&mut consumer, &decoder, &lengths, MISC_USER, |bytes| whole.push(bytes.to_vec()));
+    (seen, whole)
+}
+
+/// Bytes of data in a record of that program.
+const CALL: usize = 48;
+
+#[test]
+fn records_are_filled_where_they_lie_or_sent() {
+    if !require_kernel(Need::Privileged) {
+        return;
+    }
+    let object = Object::parse(RESERVE).unwrap();
+    let mut ebpf = match aya::Ebpf::load(RESERVE) {
+        Ok(ebpf) => ebpf,
+        Err(error) => return common::skip(format_args!("bpf(2): {error:?}")),
+    };
+    let on_call: &mut UProbe = ebpf.program_mut("on_call").unwrap().try_into().unwrap();
+    on_call.load().expect("the kernel does not see the calls that it does not know");
+    let mut with_calls = aya::EbpfLoader::new().override_global("reserve", &1_i32, true).load(RESERVE).unwrap();
+    let with_calls: &mut UProbe = with_calls.program_mut("on_call").unwrap().try_into().unwrap();
+    let refused = with_calls.load().expect_err("the kernel does not know those calls").to_string();
+    assert!(refused.contains("1886519298"), "{refused}");
+    let cpu = stay();
+    let builder = EventBuilder::software(Software::BpfOutput).sample_period(1).sample_type(sample_type());
+    let mut event = builder.open(Target::Cpu { cpu }).unwrap();
+    let mut consumer = event.mmap(16).unwrap();
+    connect(data(ebpf.map("events").unwrap()).fd().as_fd(), cpu, event.as_fd()).unwrap();
+    let probe = EventBuilder::uprobe_symbol(std::env::current_exe().unwrap(), "perfring_equal_call").unwrap();
+    let probe = probe.open(Target::CallingThread).unwrap();
+    probe.set_bpf(ebpf.program("on_call").unwrap().fd().unwrap().as_fd()).unwrap();
+    let mut state = 1_u64;
+    let mut number = || {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        state
+    };
+    let calls: Vec<[u64; 4]> = (0..100).map(|_| std::array::from_fn(|_| number())).collect();
+    for &[a, b, c, d] in &calls {
+        perfring_equal_call(a, b, c, d);
+    }
+    let decoder = event.decoder().unwrap();
+    let kernel = read(&mut consumer, &decoder, &vec![CALL; calls.len()], MISC_USER, |_| {});
+    let id = event.id().unwrap();
+    let (sent, bytes_sent) = reserved(&object, cpu, id, false, &calls);
+    let (filled, bytes_filled) = reserved(&object, cpu, id, true, &calls);
+    assert_eq!(kernel, sent);
+    assert_eq!(kernel, filled);
+    assert_eq!(bytes_sent, bytes_filled, "with what fills them up");
 }
