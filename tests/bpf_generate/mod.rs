@@ -118,6 +118,8 @@ pub enum LoopForm {
     Up(Width),
     /// Down, over a long jump back.
     Long,
+    /// Down, with a `may_goto` out of it.
+    May,
 }
 
 /// A function: what sets all registers and the frame, and the rest.
@@ -402,10 +404,11 @@ impl Generator<'_> {
                 self.depth -= 1;
                 self.locked &= !(1 << counter.number());
                 let width = self.random.width();
-                let form = match self.random.below(3) {
+                let form = match self.random.below(4) {
                     0 => LoopForm::Down(width),
                     1 => LoopForm::Up(width),
-                    _ => LoopForm::Long,
+                    2 => LoopForm::Long,
+                    _ => LoopForm::May,
                 };
                 Stmt::Loop { counter, times: self.random.range(1..7) as i32, form, body }
             }
@@ -543,7 +546,9 @@ impl Lower {
         let distance = to as i64 - from.slot as i64 - 1;
         match &mut self.ops[from.op] {
             Op::Jump { offset, .. } => *offset = distance as i32,
-            Op::JumpIf { offset, .. } => *offset = distance.try_into().expect("a short program"),
+            Op::JumpIf { offset, .. } | Op::MayGoto { offset } => {
+                *offset = distance.try_into().expect("a short program")
+            }
             Op::Call(Callee::Local(offset)) => *offset = distance as i32,
             other => unreachable!("{other:?}"),
         }
@@ -562,12 +567,16 @@ impl Lower {
                 // Two things of Linux 6.18's verifier. It goes back over an atomic operation as if that left the register, so
                 // that what depends on the old value is no reason to walk a path with another one: jumps are removed that
                 // are taken. And the upper half of r0 is cleared only where it sees a use, not where it need not walk again
-                // the path that has one. So it is made to forget the old value, of which all bits are used.
+                // the path that has one. So all of the old value is used, and forgotten: that a slot holds what it held when
+                // one of its bytes is stored again is not known to the verifier.
                 Op::Atomic { op, src, .. } if fetches(op) => {
-                    let dst = if op == AtomicOp::Cmpxchg { Reg::R0 } else { src };
-                    for _ in 0..2 {
-                        self.push(Op::ByteSwap { kind: ByteSwap::Swap, size: Size::DW, dst });
-                    }
+                    let old = if op == AtomicOp::Cmpxchg { Reg::R0 } else { src };
+                    let store = |size, offset| Op::Store { size, dst: Reg::R10, offset, src: Operand::Reg(old) };
+                    self.push(store(Size::DW, SPARE));
+                    self.push(Op::Alu { width: Width::W64, op: AluOp::Rsh, dst: old, src: Operand::Imm(56) });
+                    self.push(store(Size::B, SPARE + 7));
+                    let load = Op::Load { size: Size::DW, signed: false, dst: old, src: Reg::R10, offset: SPARE };
+                    self.push(load);
                 }
                 // Where a register was stored in the frame, Linux 6.18 takes what is loaded with its sign for the same
                 // number, and removes jumps that depend on the one as if they did on the other. This tells them apart.
@@ -616,12 +625,13 @@ impl Lower {
         let width = if let LoopForm::Up(width) | LoopForm::Down(width) = form { width } else { Width::W64 };
         self.push(Op::Mov { width, dst: counter, src: Operand::Imm(first) });
         let top = self.slots;
+        let out = matches!(form, LoopForm::May).then(|| self.push(Op::MayGoto { offset: 0 }));
         self.stmts(body);
         self.push(Op::Alu { width, op: AluOp::Add, dst: counter, src: Operand::Imm(step) });
         let jump = |op, limit| Op::JumpIf { width, op, dst: counter, src: Operand::Imm(limit), offset: 0 };
         let back = match form {
             LoopForm::Up(_) => self.push(jump(JmpOp::Lt, times)),
-            LoopForm::Down(_) => self.push(jump(JmpOp::Ne, 0)),
+            LoopForm::Down(_) | LoopForm::May => self.push(jump(JmpOp::Ne, 0)),
             LoopForm::Long => {
                 let done = self.push(jump(JmpOp::Eq, 0));
                 let back = self.push(Op::Jump { offset: 0, long: true });
@@ -630,6 +640,9 @@ impl Lower {
             }
         };
         self.lead(back, top);
+        if let Some(out) = out {
+            self.lead(out, self.slots);
+        }
     }
 }
 
