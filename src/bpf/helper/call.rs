@@ -2,12 +2,12 @@
 
 #![allow(unsafe_code)]
 
-use super::Arg;
 use super::table::{Body, Helper};
+use super::{Arg, Returns};
 use crate::bpf::map::{Map, MapType};
 use crate::bpf::memory::{self, Readable};
 use crate::bpf::program_type::ProgramType;
-use crate::bpf::vm::{Execution, TrapKind, function_slot, map_index};
+use crate::bpf::vm::{Execution, Span, TrapKind, function_slot, map_index};
 
 /// The most bytes of a key: as many as a frame has.
 const MAX_KEY: usize = 512;
@@ -156,10 +156,7 @@ impl<'r> Call<'_, 'r> {
 
 /// Bytes in the memory that argument `at` leads to.
 fn size_of(helper: &Helper, args: &[u64; 5], execution: &Execution<'_>, at: usize) -> Option<usize> {
-    let map = || {
-        let at = helper.prototype.args.iter().position(|arg| matches!(arg, Arg::Map(_)))?;
-        execution.text.maps.get(map_index(args[at]))
-    };
+    let map = || execution.text.maps.get(map_index(args[helper.map_at?]));
     match helper.prototype.args.get(at)? {
         Arg::Key => map().map(|map| map.def().key_size as usize),
         Arg::Value => map().map(|map| map.def().value_size as usize),
@@ -186,11 +183,26 @@ impl<'r> Execution<'r> {
         }
         let mut call = Call { execution: self, helper, args };
         match &helper.body {
-            Body::Builtin(body) => Ok(body(&mut call)),
+            Body::Builtin(body) => {
+                let result = body(&mut call);
+                if CHECKED && helper.prototype.returns == Returns::ValueOrNull && result != 0 {
+                    self.will_touch(helper, &args, result);
+                }
+                Ok(result)
+            }
             Body::Custom(body) => Ok(body(&mut call)),
             // SAFETY: the caller's contract.
             Body::Loop => unsafe { self.loop_::<CHECKED>(args) },
             Body::TailCall => unreachable!("a tail call is an instruction of its own"),
+        }
+    }
+
+    /// Remembers a value whose address a program was given: it is touched next.
+    fn will_touch(&mut self, helper: &Helper, args: &[u64; 5], value: u64) {
+        let map = helper.map_at.and_then(|at| self.text.maps.get(map_index(args[at])));
+        let Some(map) = map.filter(|map| !map.restricts_programs()) else { return };
+        if let Some(span) = Span::new(value, u64::from(map.def().value_size)) {
+            (self.reads, self.writes) = (span, span);
         }
     }
 
@@ -228,7 +240,7 @@ impl<'r> Execution<'r> {
                 function_slot(value).is_some_and(|slot| self.text.checked.functions().binary_search(&slot).is_ok())
             }
             Arg::StackOrNull => value == 0 || self.region(value, 1, true).is_some(),
-            Arg::Record => self.records.iter().flatten().any(|record| record.payload().0 == value),
+            Arg::Record => self.records.iter().any(|record| record.payload().0 == value),
         }
     }
 

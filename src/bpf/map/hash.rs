@@ -174,12 +174,15 @@ impl Hash {
     }
 
     /// The words of a key: the last one filled with zeros.
+    #[inline]
     fn words(key: &[u8]) -> impl Iterator<Item = u64> {
-        key.chunks(8).map(|bytes| {
-            let mut word = [0; 8];
-            word[..bytes.len()].copy_from_slice(bytes);
-            u64::from_ne_bytes(word)
-        })
+        let (whole, rest) = key.as_chunks::<8>();
+        let last = match rest {
+            [] => None,
+            [a, b, c, d] => Some(u64::from(u32::from_le_bytes([*a, *b, *c, *d]))),
+            rest => Some(rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))),
+        };
+        whole.iter().map(|bytes| u64::from_le_bytes(*bytes)).chain(last)
     }
 
     /// The bucket of a key: each word is folded in by a multiplication of 128 bits.
@@ -204,7 +207,7 @@ impl Hash {
     fn key(&self, slot: u32) -> Vec<u8> {
         let at = slot as usize * self.key_words;
         let words = self.slots.keys[at..at + self.key_words].iter();
-        let mut key: Vec<u8> = words.flat_map(|word| word.load(Site::KeyLoad.order()).to_ne_bytes()).collect();
+        let mut key: Vec<u8> = words.flat_map(|word| word.load(Site::KeyLoad.order()).to_le_bytes()).collect();
         key.truncate(self.key_size);
         key
     }

@@ -30,7 +30,7 @@ impl<'r> Execution<'r> {
         let mut regs: Registers = [0; 16];
         regs[1..6].copy_from_slice(&args);
         regs[FP] = self.frame_end();
-        let base_depth = self.depth;
+        let base_depth = self.depth();
         let mut text: &'r [Inst] = &self.text.insts;
         debug_assert!(start < text.len());
         // SAFETY: a function starts there: in the text.
@@ -376,7 +376,7 @@ impl<'r> Execution<'r> {
                     Some(value) => regs[0] = value,
                     None => {
                         // The end of the program, whichever function this is.
-                        self.depth = base_depth;
+                        self.frames.truncate(base_depth);
                         return Ok(0);
                     }
                 },
@@ -443,7 +443,7 @@ impl<'r> Execution<'r> {
                     }
                 }
                 Code::Exit => {
-                    if self.depth == base_depth {
+                    if self.depth() == base_depth {
                         return Ok(regs[0]);
                     }
                     let slot = self.leave(&mut regs);
@@ -491,7 +491,7 @@ impl<'r> Execution<'r> {
 
     /// Makes the current frame zero: it may hold what another program left.
     fn clear_frame(&self) {
-        let end = (super::MAX_FRAMES - self.depth) * FRAME_SIZE / 8;
+        let end = (MAX_FRAMES - self.depth()) * FRAME_SIZE / 8;
         for word in &self.cpu.stack[end - FRAME_SIZE / 8..end] {
             word.set(0);
         }
@@ -500,13 +500,10 @@ impl<'r> Execution<'r> {
     /// Makes a frame for a function that was called from before slot `pc`.
     fn enter(&mut self, pc: usize, regs: &mut Registers) -> Result<(), TrapKind> {
         self.pc = pc;
-        if self.depth == MAX_FRAMES - 1 {
-            return Err(TrapKind::CallDepth);
-        }
         self.fuel = self.fuel.checked_sub(1).ok_or(TrapKind::Fuel)?;
         let saved = [regs[6], regs[7], regs[8], regs[9]];
-        self.frames[self.depth] = Some(Frame { text: self.text, context: self.context, pc, saved, loops: self.loops });
-        self.depth += 1;
+        let frame = Frame { text: self.text, context: self.context, pc, saved, loops: self.loops };
+        self.frames.try_push(frame).map_err(|_| TrapKind::CallDepth)?;
         self.loops = MAX_LOOPS;
         regs[FP] = self.frame_end();
         Ok(())
@@ -514,8 +511,7 @@ impl<'r> Execution<'r> {
 
     /// Gives up the frame of a function that has ended; gives the slot to go on at.
     fn leave(&mut self, regs: &mut Registers) -> usize {
-        self.depth -= 1;
-        let frame = self.frames[self.depth].take().expect("a function that was called has a caller");
+        let frame = self.frames.pop().expect("a function that was called has a caller");
         regs[6..10].copy_from_slice(&frame.saved);
         regs[FP] = self.frame_end();
         self.text = frame.text;
@@ -533,22 +529,19 @@ impl<'r> Execution<'r> {
         slot: usize,
         args: [u64; 5],
     ) -> Result<u64, TrapKind> {
-        if self.depth == MAX_FRAMES - 1 {
-            return Err(TrapKind::CallDepth);
-        }
         self.fuel = self.fuel.checked_sub(1).ok_or(TrapKind::Fuel)?;
-        let (pc, loops) = (self.pc, self.loops);
-        self.depth += 1;
+        let frame = Frame { text: self.text, context: self.context, pc: self.pc, saved: [0; 4], loops: self.loops };
+        self.frames.try_push(frame).map_err(|_| TrapKind::CallDepth)?;
         self.callbacks += 1;
         self.loops = MAX_LOOPS;
         // SAFETY: the caller's contract.
         let result = unsafe { self.run::<CHECKED>(slot, args) };
+        self.callbacks -= 1;
         if result.is_ok() {
-            self.depth -= 1;
-            (self.pc, self.loops) = (pc, loops);
+            self.frames.pop();
+            (self.text, self.context, self.pc, self.loops) = (frame.text, frame.context, frame.pc, frame.loops);
             (self.reads, self.writes) = (self.stack_span(), self.stack_span());
         }
-        self.callbacks -= 1;
         result
     }
 
@@ -605,7 +598,7 @@ impl<'r> Execution<'r> {
         let Some(len) = target.type_.context().size() else { return false };
         let source = self.context;
         // Neither where the context lies that it is made from, nor where that of a caller does.
-        let [first, second] = &self.cpu.contexts[self.depth];
+        let [first, second] = &self.cpu.contexts[self.depth()];
         let area = if source.address == address_of(first) { second } else { first };
         let mut bytes = [0; MAX_CONTEXT_SIZE];
         let bytes = &mut bytes[..len];
