@@ -17,7 +17,7 @@ use bpf_kernel::{Def, Input, connect, map_type, possible_cpus, test_run};
 use common::{Need, require_kernel};
 use perfring::bpf::elf::Object;
 use perfring::bpf::program_type::{ContextLayout, Field, Pointer};
-use perfring::bpf::{Context, Event, Loaded, Loader, Machine, ProgramType, RunOptions};
+use perfring::bpf::{Context, Event, Live, Loaded, Loader, Machine, ProgramType, RunOptions};
 use perfring::kernel::{EventBuilder, SampleType, Software, Target};
 use perfring::record::{Body, ByteOrder, Decoder};
 use perfring::ring::{Consumer, Ring};
@@ -100,6 +100,9 @@ fn read(
     seen
 }
 
+/// Keys and values, sorted.
+type Elements = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// What a run leaves.
 #[derive(Debug, PartialEq, Eq)]
 struct Left {
@@ -107,31 +110,35 @@ struct Left {
     packet: Vec<u8>,
     cb: Vec<u8>,
     records: Vec<Seen>,
-    maps: BTreeMap<&'static str, Vec<(Vec<u8>, Vec<u8>)>>,
+    maps: BTreeMap<&'static str, Elements>,
 }
 
-const MAPS: [(&str, u32, u32); 5] = [
+const MAPS: [(&str, u32, u32); 7] = [
     ("counts", map_type::ARRAY, 4),
     ("of_cpu", map_type::PERCPU_ARRAY, 4),
     ("seen", map_type::HASH, 4),
+    ("by_cpu", map_type::PERCPU_HASH, 4),
+    ("recent", map_type::LRU_HASH, 4),
     (".data", map_type::ARRAY, 4),
     (".bss", map_type::ARRAY, 4),
 ];
 
 struct Kernel {
     object: aya::Ebpf,
-    cpu: usize,
+    cpu: u32,
     decoder: Decoder,
-    rings: Vec<(u64, Consumer)>,
+    /// By CPU.
+    rings: BTreeMap<u32, (u64, Consumer)>,
     /// Kept, as the map's slots are emptied when their events are closed.
     _events: Vec<perfring::kernel::Event>,
     maps: Vec<(&'static str, bpf_kernel::Map)>,
 }
 
 fn data(map: &aya::maps::Map) -> &MapData {
-    use aya::maps::Map::{Array, HashMap, PerCpuArray, PerfEventArray, ProgramArray};
+    use aya::maps::Map::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, PerfEventArray, ProgramArray};
     match map {
-        Array(data) | HashMap(data) | PerCpuArray(data) | PerfEventArray(data) | ProgramArray(data) => data,
+        Array(data) | HashMap(data) | LruHashMap(data) | PerCpuArray(data) | PerCpuHashMap(data)
+        | PerfEventArray(data) | ProgramArray(data) => data,
         other => panic!("{other:?}"),
     }
 }
@@ -157,12 +164,15 @@ impl Kernel {
         }
         let builder = EventBuilder::software(Software::BpfOutput).sample_period(1).sample_type(sample_type());
         let mut events = builder.open_cpus().unwrap();
-        let mut rings = Vec::new();
-        for (index, event) in events.iter_mut().enumerate() {
-            assert!(matches!(event.target(), Target::Cpu { cpu } if cpu as usize == index), "{event:?}");
+        let (mut rings, mut decoder) = (BTreeMap::new(), None);
+        for event in &mut events {
+            let Target::Cpu { cpu: of } = event.target() else { panic!("{event:?}") };
             let consumer = event.mmap(16).unwrap();
-            connect(data(ebpf.map("events").unwrap()).fd().as_fd(), index as u32, event.as_fd()).unwrap();
-            rings.push((event.id().unwrap(), consumer));
+            connect(data(ebpf.map("events").unwrap()).fd().as_fd(), of, event.as_fd()).unwrap();
+            rings.insert(of, (event.id().unwrap(), consumer));
+            if of == cpu {
+                decoder = Some(event.decoder().unwrap());
+            }
         }
         let again: &Xdp = ebpf.program("again").unwrap().try_into().unwrap();
         connect(data(ebpf.map("calls").unwrap()).fd().as_fd(), 1, again.fd().unwrap().as_fd()).unwrap();
@@ -172,8 +182,8 @@ impl Kernel {
             let fd = data(ebpf.map(name).unwrap_or_else(|| panic!("no {name}"))).fd().as_fd();
             (name, bpf_kernel::Map::of(fd, def).unwrap())
         });
-        let decoder = events[cpu as usize].decoder().unwrap();
-        Some(Self { object: ebpf, cpu: cpu as usize, decoder, rings, _events: events, maps: maps.into() })
+        let decoder = decoder.expect("this CPU has an event");
+        Some(Self { object: ebpf, cpu, decoder, rings, _events: events, maps: maps.into() })
     }
 
     fn program(&self, name: &str) -> std::os::fd::BorrowedFd<'_> {
@@ -190,7 +200,7 @@ impl Kernel {
             (*name, elements)
         });
         let maps = maps.collect();
-        let records = read(&mut self.rings[self.cpu].1, &self.decoder, lengths, misc, |_| {});
+        let records = read(&mut self.rings.get_mut(&self.cpu).unwrap().1, &self.decoder, lengths, misc, |_| {});
         let (retval, packet, context) = match output {
             Some(output) => (Some(output.retval), output.data, output.context),
             None => (None, Vec::new(), Vec::new()),
@@ -204,24 +214,25 @@ struct Ours {
     machine: Machine,
     cpu: u32,
     decoder: Decoder,
-    consumers: Vec<Consumer>,
+    /// By CPU.
+    consumers: BTreeMap<u32, Consumer>,
 }
 
 impl Ours {
     fn load(object: &Object, kernel: &Kernel) -> Self {
-        let machine = Machine::new(possible_cpus());
+        let machine = Machine::builder(possible_cpus()).environment(Live::reading(|_| true)).build();
         let loaded = Loader::new(object, &machine).owner("calls", ProgramType::xdp()).load().unwrap();
         let attr = Event::bpf_output_attr(sample_type());
-        let consumers = kernel.rings.iter().enumerate().map(|(cpu, (id, _))| {
+        let consumers = kernel.rings.iter().map(|(&cpu, (id, _))| {
             let ring = Ring::confined(16).attr(attr.to_bytes(ByteOrder::NATIVE), vec![*id]).private().unwrap();
             let event = Event::new(ring.producer().unwrap(), &attr, *id).unwrap();
-            machine.set_event(&loaded.maps["events"], cpu as u32, cpu as u32, event).unwrap();
-            ring.consumer().unwrap()
+            machine.set_event(&loaded.maps["events"], cpu, cpu, event).unwrap();
+            (cpu, ring.consumer().unwrap())
         });
         let consumers = consumers.collect();
         loaded.maps["calls"].set_program(1, Some(&loaded.programs["again"])).unwrap();
         let decoder = Decoder::new(&attr).unwrap();
-        Self { loaded, machine, cpu: kernel.cpu as u32, decoder, consumers }
+        Self { loaded, machine, cpu: kernel.cpu, decoder, consumers }
     }
 
     fn run(&mut self, program: &str, context: &mut [u8], mut packet: Vec<u8>, lengths: &[usize]) -> Left {
@@ -236,7 +247,7 @@ impl Ours {
         Left {
             retval: Some(r0 as u32),
             cb: Vec::new(),
-            records: read(&mut self.consumers[self.cpu as usize], &self.decoder, lengths, MISC_USER, |_| {}),
+            records: read(self.consumers.get_mut(&self.cpu).unwrap(), &self.decoder, lengths, MISC_USER, |_| {}),
             maps: maps.collect(),
             packet,
         }
@@ -278,7 +289,7 @@ impl Both {
 fn socket_filters() {
     let Some(mut both) = Both::load() else { return };
     for run in 0..60 {
-        let len = ETHERNET + [1, 4, 20, 21, 31, 32, 43, 44, 45, 100, 1000][run % 11];
+        let len = ETHERNET + [0, 1, 4, 20, 21, 31, 32, 43, 44, 45, 100, 1000][run % 12];
         let mut packet = both.bytes(len);
         // Of few protocols, so that each is seen again.
         packet[12] = 0x86;
@@ -381,6 +392,77 @@ fn uprobes() {
         // What it returns is not told.
         kernel.retval = Some(0);
         assert_eq!(kernel, ours, "{arguments:x?}");
+    }
+}
+
+/// What is probed for the text that it is given.
+// SAFETY: no other function has the name.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn perfring_equal_text(text: u64, bytes: u64, most: u64) -> u64 {
+    std::hint::black_box(text ^ bytes ^ most)
+}
+
+#[test]
+fn memory_of_the_process() {
+    let Some(mut both) = Both::load() else { return };
+    let program = std::env::current_exe().unwrap();
+    let probe = EventBuilder::uprobe_symbol(program, "perfring_equal_text").unwrap();
+    let probe = probe.open(Target::CallingThread).unwrap();
+    probe.set_bpf(both.kernel.program("on_text")).unwrap();
+    // Two pages, behind which there is one that may not be read.
+    let mut pages = memmap2::MmapMut::map_anon(3 * 4096).unwrap();
+    // SAFETY: the page is the last of that mapping, and is not touched any more.
+    assert_eq!(unsafe { libc::mprotect(pages.as_mut_ptr().add(2 * 4096).cast(), 4096, libc::PROT_NONE) }, 0);
+    let text = b"some text\0and what stands behind it, without an end, and more of it";
+    pages[4096 - 20..][..text.len()].copy_from_slice(text);
+    pages[2 * 4096 - 12..2 * 4096].copy_from_slice(b"to the brink");
+    let start = pages.as_ptr() as u64;
+    let places =
+        [start + 4096 - 20, start + 4096 - 8, start + 2 * 4096 - 12, start + 2 * 4096 - 1, start + 2 * 4096, 0, 8];
+    for place in places {
+        for [bytes, most] in [[0, 0], [1, 1], [8, 2], [12, 9], [12, 10], [13, 11], [20, 12], [31, 13], [31, 31]] {
+            perfring_equal_text(place, bytes, most);
+            let mut kernel = both.kernel.left(None, &[80], MISC_USER);
+            let mut registers = [0; 168];
+            set_registers(&mut registers, [place, bytes, most, 0]);
+            let ours = both.ours.run("on_text", &mut registers, Vec::new(), &[80]);
+            kernel.retval = Some(0);
+            assert_eq!(kernel, ours, "{bytes} bytes and {most} of text at {:#x}", place.wrapping_sub(start));
+        }
+    }
+}
+
+#[test]
+fn ring_buffers() {
+    let Some(mut both) = Both::load() else { return };
+    let mut of_kernel = aya::maps::RingBuf::try_from(both.kernel.object.take_map("ring").unwrap()).unwrap();
+    let mut of_ours = both.ours.loaded.maps["ring"].take_consumer().unwrap().unwrap();
+    let attr = Event::bpf_output_attr(SampleType::empty());
+    let decoder = Decoder::new(&attr).unwrap();
+    for _ in 0..100 {
+        let mut context = both.bytes(96);
+        let input = Input { context: context.clone(), ..Input::default() };
+        let output = test_run(both.kernel.program("on_ring"), &input).unwrap();
+        let mut kernel = both.kernel.left(Some(output), &[], MISC_KERNEL);
+        kernel.cb.clear();
+        let ours = both.ours.run("on_ring", &mut context, Vec::new(), &[]);
+        assert_eq!(kernel, ours, "{input:?}");
+        let mut sent = Vec::new();
+        while let Some(item) = of_kernel.next() {
+            sent.push(item.to_vec());
+        }
+        let mut found = Vec::new();
+        let action = |record: perfring::ring::Record<'_>| {
+            let decoded = decoder.decode(record.bytes()).unwrap();
+            let Body::Sample(sample) = decoded.body else { panic!("{decoded:?}") };
+            // As much as fills up the record comes with it.
+            let length: usize = sent.get(found.len()).map_or(0, Vec::len);
+            assert_eq!(sample.raw().unwrap().len(), (length + 4).next_multiple_of(8) - 4);
+            found.push(sample.raw().unwrap()[..length].to_vec());
+        };
+        of_ours.for_each(action).unwrap();
+        assert_eq!(sent, found);
     }
 }
 

@@ -27,6 +27,13 @@ static u64 (*const bpf_get_current_uid_gid)(void) = (void *)15;
 static long (*const bpf_get_current_comm)(void *to, u32 size) = (void *)16;
 static long (*const bpf_perf_event_output)(void *context, void *map, u64 flags, void *data, u64 size) = (void *)25;
 static long (*const bpf_skb_load_bytes)(const void *skb, u32 offset, void *to, u32 len) = (void *)26;
+static long (*const bpf_probe_read_user)(void *to, u32 size, const void *from) = (void *)112;
+static long (*const bpf_probe_read_user_str)(void *to, u32 size, const void *from) = (void *)114;
+static long (*const bpf_ringbuf_output)(void *ring, void *data, u64 size, u64 flags) = (void *)130;
+static void *(*const bpf_ringbuf_reserve)(void *ring, u64 size, u64 flags) = (void *)131;
+static void (*const bpf_ringbuf_submit)(void *data, u64 flags) = (void *)132;
+static void (*const bpf_ringbuf_discard)(void *data, u64 flags) = (void *)133;
+static u64 (*const bpf_ringbuf_query)(void *ring, u64 what) = (void *)134;
 static long (*const bpf_loop)(u32 times, void *callback, void *context, u64 flags) = (void *)181;
 static long (*const bpf_strncmp)(const char *text, u32 size, const char *other) = (void *)182;
 
@@ -87,11 +94,31 @@ struct {
 	TYPE(value, struct seen);
 } seen SEC(".maps");
 
+struct {
+	UINT(type, 5);
+	UINT(max_entries, 8);
+	TYPE(key, u32);
+	TYPE(value, u64);
+} by_cpu SEC(".maps");
+
+// As large as it need be for nothing to give way.
+struct {
+	UINT(type, 9);
+	UINT(max_entries, 1024);
+	TYPE(key, u32);
+	TYPE(value, u64);
+} recent SEC(".maps");
+
+struct {
+	UINT(type, 27);
+	UINT(max_entries, 65536);
+} ring SEC(".maps");
+
 const volatile u32 scale = 31;
 const volatile u8 table[16] = { 0, 3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9 };
 const volatile char word[9] = "perfring";
 volatile u64 total = 1000;
-volatile s64 errors[12];
+volatile s64 errors[16];
 volatile u32 depth;
 
 static __attribute__((noinline)) u32 fold(const u8 *bytes, u32 len)
@@ -117,6 +144,16 @@ static __attribute__((noinline)) s64 count(u32 key, u64 bytes)
 	if (counted)
 		*counted += bytes;
 	total += bytes;
+	u64 sum = bytes;
+	u64 *known_sum = bpf_map_lookup_elem(&recent, &key);
+	if (known_sum)
+		sum += *known_sum;
+	bpf_map_update_elem(&recent, &key, &sum, BPF_ANY);
+	known_sum = bpf_map_lookup_elem(&by_cpu, &key);
+	if (known_sum)
+		*known_sum += bytes;
+	else
+		errors[12] = bpf_map_update_elem(&by_cpu, &key, &bytes, BPF_NOEXIST);
 	struct seen *known = bpf_map_lookup_elem(&seen, &key);
 	if (!known) {
 		struct seen first = { 1, bytes };
@@ -294,6 +331,51 @@ int on_call(struct pt_regs *regs)
 	count(regs->si, regs->dx);
 	bpf_perf_event_output(regs, &events, BPF_F_CURRENT_CPU, &call, sizeof(call) - 64 + (regs->cx & 63));
 	return 0;
+}
+
+struct text {
+	s64 read, copied;
+	u8 bytes[32], text[32];
+};
+
+SEC("uprobe")
+int on_text(struct pt_regs *regs)
+{
+	struct text text;
+	__builtin_memset(text.bytes, 0xaa, sizeof(text.bytes));
+	// The kernel copies text by words, and so may store zeros behind its end.
+	__builtin_memset(text.text, 0, sizeof(text.text));
+	text.read = bpf_probe_read_user(text.bytes, regs->si & 31, (void *)regs->di);
+	text.copied = bpf_probe_read_user_str(text.text, regs->dx & 31, (void *)regs->di);
+	bpf_perf_event_output(regs, &events, BPF_F_CURRENT_CPU, &text, sizeof(text));
+	return 0;
+}
+
+SEC("raw_tp/perfring")
+int on_ring(u64 *context)
+{
+	u64 words[4] = { context[1], context[2], context[3], context[4] };
+	u64 how = context[0];
+	if (how & 1) {
+		u64 *data = bpf_ringbuf_reserve(&ring, 24, 0);
+		if (!data)
+			return -1;
+		data[0] = context[1];
+		data[1] = how;
+		data[2] = context[2];
+		if (how & 2)
+			bpf_ringbuf_discard(data, 0);
+		else
+			bpf_ringbuf_submit(data, 0);
+	} else {
+		errors[13] = bpf_ringbuf_output(&ring, words, how >> 2 & 31, 0);
+	}
+	errors[14] = bpf_ringbuf_output(&ring, words, 8, 1 << 5);
+	void *too_much = bpf_ringbuf_reserve(&ring, 1 << 20, 0);
+	if (too_much)
+		bpf_ringbuf_discard(too_much, 0);
+	errors[15] = !too_much;
+	return bpf_ringbuf_query(&ring, 1);
 }
 
 char _license[] SEC("license") = "Dual MIT/GPL";
