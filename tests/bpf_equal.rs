@@ -1,8 +1,9 @@
 //! Objects, each in the kernel and in the interpreter, on the same inputs: what its programs return, what they do to packets,
 //! contexts and maps, and the records that they send are the same.
 //!
-//! aya loads it for the kernel. The records of both are read by the same consumer and decoder.
-#![cfg(feature = "bpf")]
+//! aya loads it for the kernel. The records of both are read by the same consumer and decoder. The programs know the registers
+//! of x86-64.
+#![cfg(all(feature = "bpf", target_arch = "x86_64"))]
 #![allow(unsafe_code, reason = "a thread is bound to its CPU, and a function is probed by its name")]
 
 mod bpf_kernel;
