@@ -87,7 +87,7 @@ impl Framing {
     }
 
     /// Opens a record for `size` bytes of data.
-    #[inline]
+    #[inline(always)]
     fn reserve<'r, P: Begin>(
         &self,
         producer: &'r P,

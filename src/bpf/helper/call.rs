@@ -16,7 +16,7 @@ const MAX_KEY: usize = 512;
 pub struct Call<'c, 'r> {
     pub(crate) execution: &'c mut Execution<'r>,
     helper: &'c Helper,
-    args: [u64; 5],
+    args: &'c [u64; 5],
 }
 
 impl std::fmt::Debug for Call<'_, '_> {
@@ -66,7 +66,7 @@ impl<'r> Call<'_, 'r> {
 
     /// Bytes in the memory that argument `at` leads to; none where it leads to none.
     pub fn size(&self, at: usize) -> Option<usize> {
-        size_of(self.helper, &self.args, self.execution, at)
+        size_of(self.helper, self.args, self.execution, at)
     }
 
     /// The bytes that argument `at` leads to; none where it is 0, or leads to none.
@@ -175,18 +175,18 @@ impl<'r> Execution<'r> {
     pub(crate) unsafe fn call<const CHECKED: bool>(
         &mut self,
         helper: &Helper,
-        args: [u64; 5],
+        args: &[u64; 5],
     ) -> Result<u64, TrapKind> {
         self.fuel = self.fuel.checked_sub(1).ok_or(TrapKind::Fuel)?;
         if CHECKED {
-            self.check(helper, &args)?;
+            self.check(helper, args)?;
         }
         let mut call = Call { execution: self, helper, args };
         match &helper.body {
             Body::Builtin(body) => {
                 let result = body(&mut call);
                 if CHECKED && helper.prototype.returns == Returns::ValueOrNull && result != 0 {
-                    self.will_touch(helper, &args, result);
+                    self.will_touch(helper, args, result);
                 }
                 Ok(result)
             }
@@ -259,9 +259,9 @@ impl<'r> Execution<'r> {
     ///
     /// # Safety
     /// As [`call`](Self::call).
-    unsafe fn loop_<const CHECKED: bool>(&mut self, args: [u64; 5]) -> Result<u64, TrapKind> {
+    unsafe fn loop_<const CHECKED: bool>(&mut self, args: &[u64; 5]) -> Result<u64, TrapKind> {
         const MAX: u32 = 1 << 23;
-        let [count, callback, context, flags, _] = args;
+        let [count, callback, context, flags, _] = *args;
         if flags != 0 {
             return Ok(errno(libc::EINVAL));
         }
@@ -272,7 +272,7 @@ impl<'r> Execution<'r> {
         let Some(slot) = function_slot(callback) else { return Ok(errno(libc::EINVAL)) };
         for at in 0..count {
             // SAFETY: the caller's contract.
-            let stop = unsafe { self.call_back::<CHECKED>(slot, [u64::from(at), context, 0, 0, 0])? };
+            let stop = unsafe { self.call_back::<CHECKED>(slot, u64::from(at), context)? };
             if stop != 0 {
                 return Ok(u64::from(at) + 1);
             }

@@ -133,6 +133,14 @@ pub enum MapError {
         /// What was tried.
         operation: &'static str,
     },
+    /// The map was made for fewer CPUs.
+    #[error("the CPU {cpu} in a map for {cpus}")]
+    Cpu {
+        /// The CPU.
+        cpu: usize,
+        /// For how many it was made.
+        cpus: usize,
+    },
     /// This thread was interrupted while it held a lock of a map.
     #[error("this thread changes a map already")]
     Busy,
@@ -159,6 +167,7 @@ impl MapError {
             | Self::Key { .. }
             | Self::Value { .. }
             | Self::UpdateFlags { .. }
+            | Self::Cpu { .. }
             | Self::Delete => libc::EINVAL,
             Self::TooLarge { .. } | Self::Index { .. } | Self::Full { .. } => libc::E2BIG,
             Self::NoMemory { .. } | Self::NoElement { .. } => libc::ENOMEM,

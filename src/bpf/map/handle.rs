@@ -493,7 +493,9 @@ impl Map {
 
     /// The address of a value, for a program on this CPU.
     pub(crate) fn lookup_address(&self, key: &[u8], cpu: usize, guard: &Guard) -> Option<u64> {
-        self.slot(key, guard).zip(self.data()).map(|(slot, values)| values.address(slot, cpu))
+        let (slot, values) = self.slot(key, guard).zip(self.data())?;
+        // A map of fewer CPUs has no value for the others.
+        (cpu < values.copies() || !values.is_percpu()).then(|| values.address(slot, cpu))
     }
 
     /// Makes or replaces an element, for a program on this CPU.
@@ -507,6 +509,9 @@ impl Map {
     ) -> Result<(), MapError> {
         if self.def().flags.contains(MapFlags::RDONLY_PROG) {
             return Err(MapError::Permission { what: "written" });
+        }
+        if self.data().is_some_and(|values| values.is_percpu() && cpu >= values.copies()) {
+            return Err(MapError::Cpu { cpu, cpus: self.cpus() });
         }
         let _locked = reentry::lock().map_err(|_| MapError::Busy)?;
         self.store(key, Source::Program(value, cpu), flags, guard)

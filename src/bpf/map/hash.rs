@@ -297,10 +297,9 @@ impl Hash {
             }
             (None, _) => {}
         }
-        if !self.count() {
-            if !self.lru || !self.evict(bucket, guard) {
-                return Err(MapError::Full { entries: self.max_entries });
-            }
+        let counted = self.count() || (self.lru && self.evict(bucket, guard));
+        if !counted {
+            return Err(MapError::Full { entries: self.max_entries });
         }
         let Some(slot) = self.slots.take() else {
             self.live.fetch_sub(1, Site::Live.order());

@@ -26,9 +26,10 @@ impl<'r> Execution<'r> {
     ///
     /// # Safety
     /// With `CHECKED` none. Without it the program was proved to do only what the checks would let it do.
-    pub(crate) unsafe fn run<const CHECKED: bool>(&mut self, start: usize, args: [u64; 5]) -> Result<u64, TrapKind> {
+    pub(crate) unsafe fn run<const CHECKED: bool>(&mut self, start: usize, r1: u64, r2: u64) -> Result<u64, TrapKind> {
         let mut regs: Registers = [0; 16];
-        regs[1..6].copy_from_slice(&args);
+        regs[1] = r1;
+        regs[2] = r2;
         regs[FP] = self.frame_end();
         let base_depth = self.depth();
         let mut text: &'r [Inst] = &self.text.insts;
@@ -391,7 +392,7 @@ impl<'r> Execution<'r> {
                 }
                 Code::CallHelper => {
                     self.pc = slot!();
-                    let args = [regs[1], regs[2], regs[3], regs[4], regs[5]];
+                    let args = arguments(&regs);
                     let helper = &self.text.called[inst.imm as usize];
                     // SAFETY: checked, none; unchecked, by the caller's contract.
                     regs[0] = unsafe { self.call::<CHECKED>(helper, args)? };
@@ -414,7 +415,7 @@ impl<'r> Execution<'r> {
                         }
                     } else {
                         self.pc = slot!();
-                        let args = [regs[1], regs[2], regs[3], regs[4], regs[5]];
+                        let args = arguments(&regs);
                         let id = i32::try_from(callee as i64).map(HelperId);
                         let helper = id.ok().filter(|id| self.context.type_.has_helper(*id));
                         let Some(helper) =
@@ -456,6 +457,12 @@ impl<'r> Execution<'r> {
             }
         }
     }
+}
+
+/// `r1` to `r5`, where they are: a copy of all at once would have to wait for the single stores before it.
+#[inline(always)]
+fn arguments(regs: &Registers) -> &[u64; 5] {
+    regs[1..].first_chunk().expect("there are more than 5")
 }
 
 /// What was found where a program loads or stores.
@@ -527,7 +534,8 @@ impl<'r> Execution<'r> {
     pub(crate) unsafe fn call_back<const CHECKED: bool>(
         &mut self,
         slot: usize,
-        args: [u64; 5],
+        r1: u64,
+        r2: u64,
     ) -> Result<u64, TrapKind> {
         self.fuel = self.fuel.checked_sub(1).ok_or(TrapKind::Fuel)?;
         let frame = Frame { text: self.text, context: self.context, pc: self.pc, saved: [0; 4], loops: self.loops };
@@ -535,7 +543,7 @@ impl<'r> Execution<'r> {
         self.callbacks += 1;
         self.loops = MAX_LOOPS;
         // SAFETY: the caller's contract.
-        let result = unsafe { self.run::<CHECKED>(slot, args) };
+        let result = unsafe { self.run::<CHECKED>(slot, r1, r2) };
         self.callbacks -= 1;
         if result.is_ok() {
             self.frames.pop();
@@ -566,8 +574,6 @@ impl<'r> Execution<'r> {
         let Some(array) = text.maps.get(super::map_index(map)).and_then(|map| map.programs()) else {
             return Err(argument(1, map));
         };
-        // What is reserved cannot be committed by another program.
-        self.discard();
         let errno = |errno: i32| (-i64::from(errno)) as u64;
         // Of the index 32 bits count, as in the kernel.
         let index = index as u32 as usize;
@@ -587,6 +593,8 @@ impl<'r> Execution<'r> {
             *r0 = errno(libc::EINVAL);
             return Ok(false);
         }
+        // What is reserved is nothing that another program could commit.
+        self.discard();
         self.tail_calls += 1;
         self.text = target;
         self.loops = MAX_LOOPS;

@@ -144,7 +144,7 @@ impl<'r> Execution<'r> {
     pub(crate) fn start(&mut self) -> Result<u64, TrapKind> {
         let length = if self.context.type_.has_length() { self.context.len as u64 } else { 0 };
         // SAFETY: checked.
-        unsafe { self.run::<true>(0, [self.context.address, length, 0, 0, 0]) }
+        unsafe { self.run::<true>(0, self.context.address, length) }
     }
 
     /// How many frames there are below the current one.
