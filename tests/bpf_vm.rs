@@ -357,7 +357,7 @@ fn calls_through_registers() {
     let text = "r1 = 77\nr3 = 5\ncallx r3\nexit";
     assert_eq!(
         load(text, false).unwrap_err().to_string(),
-        "test: instruction 2: instruction 2: calls through registers are not allowed"
+        "test: instruction 2: calls through registers are not allowed"
     );
     let machine = Machine::new(1);
     assert_eq!(machine.run(&load(text, true).unwrap(), Context::new(&mut [])), Ok(77));

@@ -32,6 +32,9 @@ pub struct LoadError {
 impl LoadError {
     fn place(&self) -> String {
         match (self.insn, &self.line) {
+            // Which instruction it is the kind says itself.
+            (_, None) if matches!(*self.kind, LoadErrorKind::Code(_)) => String::new(),
+            (_, Some(line)) if matches!(*self.kind, LoadErrorKind::Code(_)) => format!(" ({line})"),
             (None, _) => String::new(),
             (Some(insn), None) => format!(": instruction {insn}"),
             (Some(insn), Some(line)) => format!(": instruction {insn} ({line})"),
