@@ -276,7 +276,9 @@ fn perf_event_output(call: &mut Call<'_, '_>) -> u64 {
     let flags = call.arg(2);
     let packet = call.execution.packet();
     // Types with a packet may have it appended; for the others these bits are not defined.
-    let mask = if call.execution.context.type_.context().has_packet() { INDEX_MASK | CTXLEN_MASK } else { INDEX_MASK };
+    let type_ = call.execution.context.type_;
+    let has_packet = type_.context().has_packet() || type_.has_legacy_packet();
+    let mask = if has_packet { INDEX_MASK | CTXLEN_MASK } else { INDEX_MASK };
     if flags & !mask != 0 {
         return errno(EINVAL);
     }

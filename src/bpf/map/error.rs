@@ -3,6 +3,9 @@
 use super::{MapFlags, MapType};
 use thiserror::Error;
 
+/// Of the kernel's own values, which no header for user space has; bpf(2) gives it all the same.
+const ENOTSUPP: i32 = 524;
+
 /// Why a map was not made, or something was not done to it. [`MapError::errno`] is what bpf(2) gives there.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
@@ -147,8 +150,14 @@ impl MapError {
     /// The errno value that bpf(2), or the helper, gives: positive.
     pub fn errno(&self) -> i32 {
         match self {
-            Self::KeySize { type_, size } if !type_.is_array() && *size > super::def::MAX_KEY_SIZE => libc::E2BIG,
+            Self::KeySize { type_, size } if type_.is_hash() && *size > super::def::MAX_KEY_SIZE => libc::E2BIG,
             Self::ValueSize { type_, size } if type_.is_data() && *size > 0 => libc::E2BIG,
+            Self::Flags { type_: type_ @ MapType::LruHash, flags }
+                if flags.contains(MapFlags::NO_PREALLOC)
+                    && (MapFlags::allowed(*type_) | MapFlags::NO_PREALLOC).contains(*flags) =>
+            {
+                ENOTSUPP
+            }
             Self::KeySize { .. }
             | Self::ValueSize { .. }
             | Self::MaxEntries { .. }
@@ -165,7 +174,7 @@ impl MapError {
             Self::Exists => libc::EEXIST,
             Self::NotFound => libc::ENOENT,
             Self::Permission { .. } => libc::EPERM,
-            Self::Unsupported { .. } => libc::EOPNOTSUPP,
+            Self::Unsupported { .. } => ENOTSUPP,
             Self::Busy => libc::EBUSY,
         }
     }

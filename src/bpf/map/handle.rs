@@ -97,7 +97,8 @@ fn check(def: &MapDef) -> Result<(), MapError> {
         MapType::Array | MapType::PercpuArray => (key_size == 4, (1..=MAX_VALUE_SIZE).contains(&value_size)),
         _ => ((1..=def::MAX_KEY_SIZE).contains(&key_size), (1..=MAX_VALUE_SIZE).contains(&value_size)),
     };
-    if !key {
+    // What is too large is told only of what is nothing worse.
+    if !key && !(type_.is_hash() && key_size > 0 && (value_size == 0 || max_entries == 0)) {
         return Err(MapError::KeySize { type_, size: key_size });
     }
     if !value {
@@ -309,9 +310,9 @@ impl Map {
     /// # Errors
     /// [`MapError`]
     pub fn lookup_and_delete(&self, key: &[u8]) -> Result<Option<Vec<u8>>, MapError> {
-        let Kind::Hash(hash) = &self.inner.kind else { return Err(self.unsupported("lookup_and_delete")) };
         self.may_read()?;
         self.may_write()?;
+        let Kind::Hash(hash) = &self.inner.kind else { return Err(self.unsupported("lookup_and_delete")) };
         self.check_key(key)?;
         let mut value = vec![0; self.value_size()];
         let _locked = reentry::lock().map_err(|_| MapError::Busy)?;
