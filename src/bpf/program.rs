@@ -244,7 +244,6 @@ impl<'a> ProgramBuilder<'a> {
         for (at, op) in checked.iter() {
             insts[at] = self.inst(op, &mut helpers).map_err(|kind| self.error(Some(at), kind))?;
         }
-        vm::fuse(&mut insts);
         Ok(Program(Arc::new(Text {
             name: std::mem::take(&mut self.name),
             type_: self.type_.clone(),

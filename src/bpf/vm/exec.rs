@@ -78,22 +78,6 @@ impl<'r> Execution<'r> {
                     pc = unsafe { pc.add(1) };
                 };
             }
-            macro_rules! r_of {
-                ($register:expr) => {
-                    // SAFETY: as above.
-                    *unsafe { regs.get_unchecked_mut(usize::from($register)) }
-                };
-            }
-            // The instruction behind this one, which is done with it.
-            macro_rules! second {
-                () => {{
-                    // SAFETY: an instruction that does two at once has another behind it.
-                    let second = unsafe { &*pc };
-                    // SAFETY: as for every instruction.
-                    pc = unsafe { pc.add(1) };
-                    second
-                }};
-            }
             macro_rules! set {
                 ($value:expr) => {{
                     let value = $value;
@@ -107,20 +91,15 @@ impl<'r> Execution<'r> {
                 }};
             }
             macro_rules! jump {
-                () => {
-                    jump_of!(inst)
-                };
-            }
-            macro_rules! jump_of {
-                ($inst:expr) => {{
-                    if $inst.offset < 0 {
-                        match self.fuel.checked_sub(u64::from($inst.offset.unsigned_abs())) {
+                () => {{
+                    if inst.offset < 0 {
+                        match self.fuel.checked_sub(u64::from(inst.offset.unsigned_abs())) {
                             Some(fuel) => self.fuel = fuel,
                             None => trap!(TrapKind::Fuel),
                         }
                     }
                     // SAFETY: as above: of the text.
-                    pc = unsafe { pc.offset($inst.offset as isize) };
+                    pc = unsafe { pc.offset(inst.offset as isize) };
                 }};
             }
             macro_rules! jump_if {
@@ -136,20 +115,15 @@ impl<'r> Execution<'r> {
                 };
             }
             macro_rules! load {
-                ($load:ident, $size:literal) => {
-                    load_of!(inst, $load, $size)
-                };
-            }
-            macro_rules! load_of {
-                ($inst:expr, $load:ident, $size:literal) => {{
-                    let address = r_of!($inst.src).wrapping_add_signed(i64::from($inst.offset));
+                ($load:ident, $size:literal) => {{
+                    let address = address!(src);
                     if CHECKED && !self.reads.holds(address, $size) && !frame.holds(address, $size) {
                         self.pc = slot!();
                         match self.find(address, $size, false)? {
                             Found::Span(span) => self.reads = span,
                             Found::Once => {}
                             Found::Value(value) => {
-                                r_of!($inst.dst) = value;
+                                r!(dst) = value;
                                 continue;
                             }
                         }
@@ -478,366 +452,6 @@ impl<'r> Execution<'r> {
                     go!(slot);
                     frame = self.stack_span();
                     (self.reads, self.writes) = (frame, frame);
-                }
-                Code::MovAdd64Reg => {
-                    let a = r!(src);
-                    r!(dst) = a;
-                    let second = second!();
-                    let b = r_of!(second.src);
-                    r!(dst) = alu::add64(a, b);
-                }
-                Code::MovAdd64Imm => {
-                    let a = r!(src);
-                    r!(dst) = a;
-                    let second = second!();
-                    let b = second.imm;
-                    r!(dst) = alu::add64(a, b);
-                }
-                Code::MovSub64Reg => {
-                    let a = r!(src);
-                    r!(dst) = a;
-                    let second = second!();
-                    let b = r_of!(second.src);
-                    r!(dst) = alu::sub64(a, b);
-                }
-                Code::MovSub64Imm => {
-                    let a = r!(src);
-                    r!(dst) = a;
-                    let second = second!();
-                    let b = second.imm;
-                    r!(dst) = alu::sub64(a, b);
-                }
-                Code::MovMul64Reg => {
-                    let a = r!(src);
-                    r!(dst) = a;
-                    let second = second!();
-                    let b = r_of!(second.src);
-                    r!(dst) = alu::mul64(a, b);
-                }
-                Code::MovMul64Imm => {
-                    let a = r!(src);
-                    r!(dst) = a;
-                    let second = second!();
-                    let b = second.imm;
-                    r!(dst) = alu::mul64(a, b);
-                }
-                Code::MovAnd64Reg => {
-                    let a = r!(src);
-                    r!(dst) = a;
-                    let second = second!();
-                    let b = r_of!(second.src);
-                    r!(dst) = alu::and64(a, b);
-                }
-                Code::MovAnd64Imm => {
-                    let a = r!(src);
-                    r!(dst) = a;
-                    let second = second!();
-                    let b = second.imm;
-                    r!(dst) = alu::and64(a, b);
-                }
-                Code::MovOr64Reg => {
-                    let a = r!(src);
-                    r!(dst) = a;
-                    let second = second!();
-                    let b = r_of!(second.src);
-                    r!(dst) = alu::or64(a, b);
-                }
-                Code::MovOr64Imm => {
-                    let a = r!(src);
-                    r!(dst) = a;
-                    let second = second!();
-                    let b = second.imm;
-                    r!(dst) = alu::or64(a, b);
-                }
-                Code::MovXor64Reg => {
-                    let a = r!(src);
-                    r!(dst) = a;
-                    let second = second!();
-                    let b = r_of!(second.src);
-                    r!(dst) = alu::xor64(a, b);
-                }
-                Code::MovXor64Imm => {
-                    let a = r!(src);
-                    r!(dst) = a;
-                    let second = second!();
-                    let b = second.imm;
-                    r!(dst) = alu::xor64(a, b);
-                }
-                Code::MovLsh64Reg => {
-                    let a = r!(src);
-                    r!(dst) = a;
-                    let second = second!();
-                    let b = r_of!(second.src);
-                    r!(dst) = alu::lsh64(a, b);
-                }
-                Code::MovLsh64Imm => {
-                    let a = r!(src);
-                    r!(dst) = a;
-                    let second = second!();
-                    let b = second.imm;
-                    r!(dst) = alu::lsh64(a, b);
-                }
-                Code::MovRsh64Reg => {
-                    let a = r!(src);
-                    r!(dst) = a;
-                    let second = second!();
-                    let b = r_of!(second.src);
-                    r!(dst) = alu::rsh64(a, b);
-                }
-                Code::MovRsh64Imm => {
-                    let a = r!(src);
-                    r!(dst) = a;
-                    let second = second!();
-                    let b = second.imm;
-                    r!(dst) = alu::rsh64(a, b);
-                }
-                Code::MovArsh64Reg => {
-                    let a = r!(src);
-                    r!(dst) = a;
-                    let second = second!();
-                    let b = r_of!(second.src);
-                    r!(dst) = alu::arsh64(a, b);
-                }
-                Code::MovArsh64Imm => {
-                    let a = r!(src);
-                    r!(dst) = a;
-                    let second = second!();
-                    let b = second.imm;
-                    r!(dst) = alu::arsh64(a, b);
-                }
-                Code::MovMod64Reg => {
-                    let a = r!(src);
-                    r!(dst) = a;
-                    let second = second!();
-                    let b = r_of!(second.src);
-                    r!(dst) = alu::mod64(a, b);
-                }
-                Code::MovMod64Imm => {
-                    let a = r!(src);
-                    r!(dst) = a;
-                    let second = second!();
-                    let b = second.imm;
-                    r!(dst) = alu::mod64(a, b);
-                }
-                Code::MovDiv64Reg => {
-                    let a = r!(src);
-                    r!(dst) = a;
-                    let second = second!();
-                    let b = r_of!(second.src);
-                    r!(dst) = alu::div64(a, b);
-                }
-                Code::MovDiv64Imm => {
-                    let a = r!(src);
-                    r!(dst) = a;
-                    let second = second!();
-                    let b = second.imm;
-                    r!(dst) = alu::div64(a, b);
-                }
-                Code::AddJEq64Reg => {
-                    set!(alu::add64(r!(dst), inst.imm));
-                    let second = second!();
-                    let (a, b) = (r_of!(second.dst), r_of!(second.src));
-                    if cmp::eq64(a, b) {
-                        jump_of!(second);
-                    }
-                }
-                Code::AddJEq64Imm => {
-                    set!(alu::add64(r!(dst), inst.imm));
-                    let second = second!();
-                    let (a, b) = (r_of!(second.dst), second.imm);
-                    if cmp::eq64(a, b) {
-                        jump_of!(second);
-                    }
-                }
-                Code::AddJNe64Reg => {
-                    set!(alu::add64(r!(dst), inst.imm));
-                    let second = second!();
-                    let (a, b) = (r_of!(second.dst), r_of!(second.src));
-                    if cmp::ne64(a, b) {
-                        jump_of!(second);
-                    }
-                }
-                Code::AddJNe64Imm => {
-                    set!(alu::add64(r!(dst), inst.imm));
-                    let second = second!();
-                    let (a, b) = (r_of!(second.dst), second.imm);
-                    if cmp::ne64(a, b) {
-                        jump_of!(second);
-                    }
-                }
-                Code::AddJGt64Reg => {
-                    set!(alu::add64(r!(dst), inst.imm));
-                    let second = second!();
-                    let (a, b) = (r_of!(second.dst), r_of!(second.src));
-                    if cmp::gt64(a, b) {
-                        jump_of!(second);
-                    }
-                }
-                Code::AddJGt64Imm => {
-                    set!(alu::add64(r!(dst), inst.imm));
-                    let second = second!();
-                    let (a, b) = (r_of!(second.dst), second.imm);
-                    if cmp::gt64(a, b) {
-                        jump_of!(second);
-                    }
-                }
-                Code::AddJGe64Reg => {
-                    set!(alu::add64(r!(dst), inst.imm));
-                    let second = second!();
-                    let (a, b) = (r_of!(second.dst), r_of!(second.src));
-                    if cmp::ge64(a, b) {
-                        jump_of!(second);
-                    }
-                }
-                Code::AddJGe64Imm => {
-                    set!(alu::add64(r!(dst), inst.imm));
-                    let second = second!();
-                    let (a, b) = (r_of!(second.dst), second.imm);
-                    if cmp::ge64(a, b) {
-                        jump_of!(second);
-                    }
-                }
-                Code::AddJLt64Reg => {
-                    set!(alu::add64(r!(dst), inst.imm));
-                    let second = second!();
-                    let (a, b) = (r_of!(second.dst), r_of!(second.src));
-                    if cmp::lt64(a, b) {
-                        jump_of!(second);
-                    }
-                }
-                Code::AddJLt64Imm => {
-                    set!(alu::add64(r!(dst), inst.imm));
-                    let second = second!();
-                    let (a, b) = (r_of!(second.dst), second.imm);
-                    if cmp::lt64(a, b) {
-                        jump_of!(second);
-                    }
-                }
-                Code::AddJLe64Reg => {
-                    set!(alu::add64(r!(dst), inst.imm));
-                    let second = second!();
-                    let (a, b) = (r_of!(second.dst), r_of!(second.src));
-                    if cmp::le64(a, b) {
-                        jump_of!(second);
-                    }
-                }
-                Code::AddJLe64Imm => {
-                    set!(alu::add64(r!(dst), inst.imm));
-                    let second = second!();
-                    let (a, b) = (r_of!(second.dst), second.imm);
-                    if cmp::le64(a, b) {
-                        jump_of!(second);
-                    }
-                }
-                Code::Load8Add => {
-                    set!(load!(load8, 1));
-                    let second = second!();
-                    let b = r_of!(second.src);
-                    r_of!(second.dst) = alu::add64(r_of!(second.dst), b);
-                }
-                Code::Load16Add => {
-                    set!(load!(load16, 2));
-                    let second = second!();
-                    let b = r_of!(second.src);
-                    r_of!(second.dst) = alu::add64(r_of!(second.dst), b);
-                }
-                Code::Load32Add => {
-                    set!(load!(load32, 4));
-                    let second = second!();
-                    let b = r_of!(second.src);
-                    r_of!(second.dst) = alu::add64(r_of!(second.dst), b);
-                }
-                Code::Load64Add => {
-                    set!(load!(load64, 8));
-                    let second = second!();
-                    let b = r_of!(second.src);
-                    r_of!(second.dst) = alu::add64(r_of!(second.dst), b);
-                }
-                Code::Load8JEq64Imm => {
-                    set!(load!(load8, 1));
-                    let second = second!();
-                    if cmp::eq64(r_of!(second.dst), second.imm) {
-                        jump_of!(second);
-                    }
-                }
-                Code::Load8JNe64Imm => {
-                    set!(load!(load8, 1));
-                    let second = second!();
-                    if cmp::ne64(r_of!(second.dst), second.imm) {
-                        jump_of!(second);
-                    }
-                }
-                Code::Load16JEq64Imm => {
-                    set!(load!(load16, 2));
-                    let second = second!();
-                    if cmp::eq64(r_of!(second.dst), second.imm) {
-                        jump_of!(second);
-                    }
-                }
-                Code::Load16JNe64Imm => {
-                    set!(load!(load16, 2));
-                    let second = second!();
-                    if cmp::ne64(r_of!(second.dst), second.imm) {
-                        jump_of!(second);
-                    }
-                }
-                Code::Load32JEq64Imm => {
-                    set!(load!(load32, 4));
-                    let second = second!();
-                    if cmp::eq64(r_of!(second.dst), second.imm) {
-                        jump_of!(second);
-                    }
-                }
-                Code::Load32JNe64Imm => {
-                    set!(load!(load32, 4));
-                    let second = second!();
-                    if cmp::ne64(r_of!(second.dst), second.imm) {
-                        jump_of!(second);
-                    }
-                }
-                Code::Load64JEq64Imm => {
-                    set!(load!(load64, 8));
-                    let second = second!();
-                    if cmp::eq64(r_of!(second.dst), second.imm) {
-                        jump_of!(second);
-                    }
-                }
-                Code::Load64JNe64Imm => {
-                    set!(load!(load64, 8));
-                    let second = second!();
-                    if cmp::ne64(r_of!(second.dst), second.imm) {
-                        jump_of!(second);
-                    }
-                }
-                Code::LshRsh64Imm => {
-                    set!(alu::lsh64(r!(dst), inst.imm));
-                    let second = second!();
-                    r_of!(second.dst) = alu::rsh64(r_of!(second.dst), second.imm);
-                }
-                Code::LshArsh64Imm => {
-                    set!(alu::lsh64(r!(dst), inst.imm));
-                    let second = second!();
-                    r_of!(second.dst) = alu::arsh64(r_of!(second.dst), second.imm);
-                }
-                Code::AddAdd64Imm => {
-                    set!(alu::add64(r!(dst), inst.imm));
-                    let second = second!();
-                    r_of!(second.dst) = alu::add64(r_of!(second.dst), second.imm);
-                }
-                Code::Store64RegTwice => {
-                    store!(store64, 8, r!(src));
-                    let inst = second!();
-                    store!(store64, 8, r_of!(inst.src));
-                }
-                Code::Load64Twice => {
-                    set!(load!(load64, 8));
-                    let inst = second!();
-                    r_of!(inst.dst) = load_of!(inst, load64, 8);
-                }
-                Code::Load8Twice => {
-                    set!(load!(load8, 1));
-                    let inst = second!();
-                    r_of!(inst.dst) = load_of!(inst, load8, 1);
                 }
                 Code::Unreachable => unreachable!("the second half of a 64-bit immediate is no target"),
             }

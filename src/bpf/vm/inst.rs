@@ -1,8 +1,7 @@
 //! Instructions as the interpreter runs them: one for each slot of the program, so that targets are the program's own.
 
 /// What to do. `Reg` and `Imm` tell where the second operand is, 64 and 32 the width; `Stack` is access relative to `r10`
-/// that was found to be in the frame. Behind `Unreachable` stand those that do two at once: their own slot's and the next one's,
-/// which stays as it is, as a jump may lead there.
+/// that was found to be in the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Code {
@@ -162,58 +161,6 @@ pub(crate) enum Code {
     LoadImm64,
     FunctionAddress,
     Unreachable,
-    MovAdd64Reg,
-    MovAdd64Imm,
-    MovSub64Reg,
-    MovSub64Imm,
-    MovMul64Reg,
-    MovMul64Imm,
-    MovAnd64Reg,
-    MovAnd64Imm,
-    MovOr64Reg,
-    MovOr64Imm,
-    MovXor64Reg,
-    MovXor64Imm,
-    MovLsh64Reg,
-    MovLsh64Imm,
-    MovRsh64Reg,
-    MovRsh64Imm,
-    MovArsh64Reg,
-    MovArsh64Imm,
-    MovMod64Reg,
-    MovMod64Imm,
-    MovDiv64Reg,
-    MovDiv64Imm,
-    AddJEq64Reg,
-    AddJEq64Imm,
-    AddJNe64Reg,
-    AddJNe64Imm,
-    AddJGt64Reg,
-    AddJGt64Imm,
-    AddJGe64Reg,
-    AddJGe64Imm,
-    AddJLt64Reg,
-    AddJLt64Imm,
-    AddJLe64Reg,
-    AddJLe64Imm,
-    Load8Add,
-    Load16Add,
-    Load32Add,
-    Load64Add,
-    Load8JEq64Imm,
-    Load8JNe64Imm,
-    Load16JEq64Imm,
-    Load16JNe64Imm,
-    Load32JEq64Imm,
-    Load32JNe64Imm,
-    Load64JEq64Imm,
-    Load64JNe64Imm,
-    LshRsh64Imm,
-    LshArsh64Imm,
-    AddAdd64Imm,
-    Store64RegTwice,
-    Load64Twice,
-    Load8Twice,
 }
 
 /// An instruction, ready to run.

@@ -10,7 +10,7 @@ mod execution;
 mod inst;
 mod trap;
 
-pub(crate) use compile::{fuse, inst};
+pub(crate) use compile::inst;
 pub(crate) use execution::{Buffer, Execution, Lent, Span};
 pub(crate) use inst::{Code, Inst};
 pub use trap::{Trap, TrapKind};
