@@ -9,9 +9,9 @@ use super::program_type::MAX_CONTEXT_SIZE;
 use super::reentry;
 use super::sys;
 use super::vm::{Execution, FRAME_SIZE, Lent, MAX_FRAMES, Trap};
-use crate::sync::{self, AtomicU64, Mutex, MutexGuard, epoch};
+use crate::sync::{self, AtomicU64, Mutex, MutexGuard};
 use crossbeam_utils::CachePadded;
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::sync::Arc;
 use thiserror::Error;
@@ -411,11 +411,11 @@ impl Machine {
             return Err(RunError::Reentrant);
         };
         let cpu = self.0.lease(options.cpu)?;
-        let guard = epoch::pin();
+        let pinned = OnceCell::new();
         let mut execution = Execution::new(
             &self.0,
             &cpu,
-            &guard,
+            &pinned,
             options.environment.unwrap_or(&*self.0.environment),
             &program.0,
             Lent {

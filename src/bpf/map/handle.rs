@@ -491,9 +491,14 @@ impl Map {
         self.ringbuf().map(RingBuffer::take_consumer).ok_or_else(|| self.unsupported("consumer"))
     }
 
-    /// The address of a value, for a program on this CPU.
-    pub(crate) fn lookup_address(&self, key: &[u8], cpu: usize, guard: &Guard) -> Option<u64> {
-        let (slot, values) = self.slot(key, guard).zip(self.data())?;
+    /// The address of a value, for a program on this CPU. Elements of arrays are always there, and need no guard.
+    #[inline]
+    pub(crate) fn lookup_address<'g>(&self, key: &[u8], cpu: usize, guard: impl FnOnce() -> &'g Guard) -> Option<u64> {
+        let (slot, values) = match &self.inner.kind {
+            Kind::Array(array) => (array.slot(key)?, array.values()),
+            Kind::Hash(hash) => (hash.lookup(key, guard())?, hash.values()),
+            _ => return None,
+        };
         // A map of fewer CPUs has no value for the others.
         (cpu < values.copies() || !values.is_percpu()).then(|| values.address(slot, cpu))
     }
