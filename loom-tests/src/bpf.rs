@@ -9,17 +9,19 @@ use perfring::bpf::map::MapError;
 use perfring::bpf::map::model::{CellModel, HashModel, pin};
 
 pub const MODELS: &[Model] = &[
-    Model { name: "map_insert", preemptions: 4, at_least: 1, run: map_insert },
-    Model { name: "map_replace", preemptions: 4, at_least: 1, run: map_replace },
-    Model { name: "map_delete", preemptions: 4, at_least: 1, run: map_delete },
-    Model { name: "map_delete_reuse", preemptions: 4, at_least: 1, run: map_delete_reuse },
-    Model { name: "map_walk", preemptions: 4, at_least: 1, run: map_walk },
-    Model { name: "map_evict", preemptions: 4, at_least: 1, run: map_evict },
-    Model { name: "map_evict_twice", preemptions: 4, at_least: 1, run: map_evict_twice },
-    Model { name: "map_count", preemptions: 4, at_least: 1, run: map_count },
-    Model { name: "map_free", preemptions: 4, at_least: 1, run: map_free },
-    Model { name: "map_cell", preemptions: 4, at_least: 1, run: map_cell },
-    Model { name: "map_cell_swap", preemptions: 4, at_least: 1, run: map_cell_swap },
+    Model { name: "map_insert", preemptions: 4, at_least: 1500, run: map_insert },
+    Model { name: "map_replace", preemptions: 4, at_least: 30000, run: map_replace },
+    Model { name: "map_delete", preemptions: 4, at_least: 52000, run: map_delete },
+    Model { name: "map_delete_reuse", preemptions: 4, at_least: 57000, run: map_delete_reuse },
+    Model { name: "map_walk", preemptions: 4, at_least: 2100, run: map_walk },
+    Model { name: "map_evict", preemptions: 4, at_least: 100000, run: map_evict },
+    Model { name: "map_evict_twice", preemptions: 4, at_least: 39000, run: map_evict_twice },
+    Model { name: "map_evict_apart", preemptions: 3, at_least: 10000, run: map_evict_apart },
+    Model { name: "map_count_last", preemptions: 5, at_least: 190, run: map_count_last },
+    Model { name: "map_count", preemptions: 4, at_least: 410, run: map_count },
+    Model { name: "map_free", preemptions: 4, at_least: 2000, run: map_free },
+    Model { name: "map_cell", preemptions: 4, at_least: 1200, run: map_cell },
+    Model { name: "map_cell_swap", preemptions: 4, at_least: 100, run: map_cell_swap },
 ];
 
 /// The value that belongs to a key in every model, unless it says otherwise.
@@ -32,7 +34,7 @@ fn hash(max_entries: u32, slots: u32, lru: bool) -> Arc<HashModel> {
 }
 
 fn fill<const N: usize>(hash: &HashModel) -> [u64; N] {
-    let keys = hash.same_bucket();
+    let keys = hash.keys_of(0);
     for key in keys {
         hash.update(key, value(key)).expect("there is room");
     }
@@ -57,7 +59,7 @@ fn reader<const N: usize>(hash: &Arc<HashModel>, key: u64, of: [u64; N]) -> thre
 /// Insert against lookup, in a chain: the new elements come before those that are there.
 fn map_insert() {
     let hash = hash(3, 3, false);
-    let [there, first, second] = hash.same_bucket();
+    let [there, first, second] = hash.keys_of(0);
     hash.update(there, value(there)).unwrap();
     let reader = {
         let (hash, own) = (hash.clone(), hash.clone());
@@ -99,7 +101,7 @@ fn map_delete() {
 /// A slot that is used again: not while it may be looked at, but then.
 fn map_delete_reuse() {
     let hash = hash(1, 1, false);
-    let [key, other] = hash.same_bucket();
+    let [key, other] = hash.keys_of(0);
     hash.update(key, value(key)).unwrap();
     let readers = [reader(&hash, key, [value(key)]), reader(&hash, other, [value(other)])];
     hash.delete(key).unwrap();
@@ -115,7 +117,7 @@ fn map_delete_reuse() {
 /// Who walks a bucket finds what is there all the time, once.
 fn map_walk() {
     let hash = hash(4, 5, false);
-    let [last, middle, first, new] = hash.same_bucket();
+    let [last, middle, first, new] = hash.keys_of(0);
     for key in [last, middle, first] {
         hash.update(key, value(key)).unwrap();
     }
@@ -140,7 +142,7 @@ fn map_walk() {
 /// Eviction against lookup.
 fn map_evict() {
     let hash = hash(1, 2, true);
-    let [key, other] = hash.same_bucket();
+    let [key, other] = hash.keys_of(0);
     hash.update(key, value(key)).unwrap();
     let readers = [reader(&hash, key, [value(key)]), reader(&hash, other, [value(other)])];
     hash.update(other, value(other)).unwrap();
@@ -152,25 +154,35 @@ fn map_evict() {
 }
 
 /// Two that need room at once: as many as may be are there in the end.
-fn map_evict_twice() {
+fn evict_twice(bucket: usize) {
     let hash = hash(2, 4, true);
     let _: [u64; 2] = fill(&hash);
-    let [_, _, third, fourth] = hash.same_bucket();
+    let ([_, _, third], [.., fourth]) = (hash.keys_of(0), hash.keys_of::<4>(bucket));
     let other = {
         let hash = hash.clone();
         thread::spawn(move || hash.update(third, value(third)))
     };
     let own = hash.update(fourth, value(fourth));
     assert_eq!((own, other.join().unwrap()), (Ok(()), Ok(())));
-    let found = hash.elements(0);
+    let found = [hash.elements(0), hash.elements(1)].concat();
     assert_eq!((found.len(), hash.counted()), (2, 2), "{found:?}");
     assert!(found.iter().all(|(key, found)| *found == value(*key)), "{found:?}");
 }
 
-/// Two that take the last place.
+/// Under one lock.
+fn map_evict_twice() {
+    evict_twice(0);
+}
+
+/// Under locks of their own.
+fn map_evict_apart() {
+    evict_twice(1);
+}
+
+/// Two that take the last place, under locks of their own.
 fn map_count() {
     let hash = hash(2, 3, false);
-    let [there, first, second] = hash.same_bucket();
+    let ([there, first], [second]) = (hash.keys_of(0), hash.keys_of(1));
     hash.update(there, value(there)).unwrap();
     let other = {
         let hash = hash.clone();
@@ -183,16 +195,31 @@ fn map_count() {
     let (other, deleted) = other.join().unwrap();
     assert_eq!(deleted, Ok(()));
     let full = Err(MapError::Full { entries: 2 });
-    assert!(own.is_ok() || other.is_ok(), "one has it");
     assert!([&own, &other].iter().all(|result| **result == Ok(()) || **result == full), "{own:?} {other:?}");
+    assert!(own.is_ok() || other.is_ok(), "one has it");
     let made = u32::from(own.is_ok()) + u32::from(other.is_ok());
-    assert_eq!((hash.counted(), hash.elements(0).len()), (made, made as usize));
+    let found = hash.elements(0).len() + hash.elements(1).len();
+    assert_eq!((hash.counted(), found), (made, made as usize));
+}
+
+/// The same without anything being deleted: one is refused.
+fn map_count_last() {
+    let hash = hash(2, 4, false);
+    let ([there, first], [second]) = (hash.keys_of(0), hash.keys_of(1));
+    hash.update(there, value(there)).unwrap();
+    let other = {
+        let hash = hash.clone();
+        thread::spawn(move || hash.update(first, value(first)))
+    };
+    let results = [hash.update(second, value(second)), other.join().unwrap()];
+    assert!(results.contains(&Ok(())) && results.contains(&Err(MapError::Full { entries: 2 })), "{results:?}");
+    assert_eq!(hash.counted(), 2);
 }
 
 /// Slots that come back while others are taken: none is lost, and none is given twice.
 fn map_free() {
     let hash = hash(2, 2, false);
-    let [last, first, new] = hash.same_bucket();
+    let ([last, first], [new]) = (hash.keys_of(0), hash.keys_of(1));
     // The slot of `last` has no link; when it becomes free, it leads to that of `first`.
     hash.update(last, value(last)).unwrap();
     hash.update(first, value(first)).unwrap();
@@ -209,7 +236,8 @@ fn map_free() {
         hash.update(new, value(new)).expect("two slots are free");
     }
     hash.update(last, value(last)).expect("a slot is free");
-    assert_eq!(hash.elements(0), [(last, value(last)), (new, value(new))]);
+    assert_eq!(hash.elements(0), [(last, value(last))]);
+    assert_eq!(hash.elements(1), [(new, value(new))]);
 }
 
 /// A program, say: what it is made of is written before it is put anywhere, and dropped once.

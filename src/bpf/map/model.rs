@@ -22,9 +22,9 @@ impl HashModel {
         Self(Hash::with_slots(8, 8, max_entries, slots, None, lru, false).expect("a hash"))
     }
 
-    /// As many keys of one bucket.
-    pub fn same_bucket<const N: usize>(&self) -> [u64; N] {
-        let mut keys = (1_u64..).filter(|key| self.0.bucket(&key.to_ne_bytes()) == 0);
+    /// As many keys of a bucket.
+    pub fn keys_of<const N: usize>(&self, bucket: usize) -> [u64; N] {
+        let mut keys = (1_u64..).filter(|key| self.0.bucket(&key.to_ne_bytes()) == bucket);
         std::array::from_fn(|_| keys.next().expect("each bucket has keys"))
     }
 
