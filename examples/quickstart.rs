@@ -1,15 +1,20 @@
-//! One loop that reads two rings: one that this program writes itself, and one that the kernel writes about it.
+//! One loop that reads two rings: one that an eBPF program writes, run here by the interpreter, and one that the kernel writes.
 //!
 //! Needs no privileges. Where the kernel refuses, it says `SKIPPED` and why.
 
-use perfring::ring::{BeginError, Consumer, Producer, Record, Ring};
+use perfring::bpf::insn::assemble_with;
+use perfring::bpf::map::{Map, MapDef};
+use perfring::bpf::program_type::{ContextLayout, Field, Pointer};
+use perfring::bpf::{Context, Event, HelperId, Helpers, Machine, Program, ProgramType};
+use perfring::record::SampleType;
+use perfring::ring::{Consumer, Record, Ring};
 use std::error::Error;
 
 const PERF_RECORD_LOST: u32 = 2;
 const PERF_RECORD_SAMPLE: u32 = 9;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    user_space()?;
+    interpreter()?;
     println!();
     kernel()
 }
@@ -62,35 +67,71 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A ring in this process. No record in it crosses a page, so each is written and read as one slice.
-fn user_space() -> Result<(), Box<dyn Error>> {
-    let ring = Ring::confined(4).private()?;
-    let (producer, mut consumer) = (ring.producer()?, ring.consumer()?);
-    // Two of these fit into a page, and behind them there is a gap. The last four find the ring full.
-    for i in 0..12 {
-        match write(&producer, i, 1400) {
-            Ok(()) | Err(BeginError::Full { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    show("user space, page-confined", &mut consumer)?;
-    // Now there is room, and the ring says what was lost before.
-    for i in 12..15 {
-        write(&producer, i, 40)?;
-    }
-    show("user space, again", &mut consumer)
-}
+/// Reserves a record of the size that the context says in the ring of this CPU, fills it in place with the number that the
+/// context says, and commits it. Returns 0, or why there was no record.
+const PROGRAM: &str = "
+    r6 = r1
+    r2 = 8                      ; the buffer: its start is at offset 8 of the context
+    r3 = map[idx:0] ll
+    r4 = *(u32 *)(r6 +4)        ; size
+    call bpf_buffer_reserve
+    if r0 != 0 goto out
+    r1 = *(u64 *)(r6 +8)        ; where the record's data start
+    r2 = *(u64 *)(r6 +16)       ; and end
+    r3 = *(u32 *)(r6 +0)        ; number
+next:
+    r4 = r1
+    r4 += 4
+    if r4 > r2 goto done
+    *(u32 *)(r1 +0) = r3
+    r1 = r4
+    goto next
+done:
+    r1 = r6
+    r2 = 8
+    r3 = map[idx:0] ll
+    call bpf_buffer_commit
+out:
+    exit
+";
 
-/// Writes a `PERF_RECORD_SAMPLE` that holds `RAW`: a u32 size, and that many bytes.
-fn write(producer: &Producer, number: u32, payload: usize) -> Result<(), BeginError> {
-    let size = (8 + 4 + payload).next_multiple_of(8);
-    let mut record = producer.begin_forward_in_page(size)?;
-    let body = record.body_mut();
-    let raw = (body.len() - 4) as u32;
-    body[..4].copy_from_slice(&raw.to_ne_bytes());
-    body[4..].fill(number as u8);
-    record.commit(PERF_RECORD_SAMPLE, 0);
-    Ok(())
+/// A program that is run here, and stores straight into a ring. No record in it crosses a page, so each is written and read
+/// as one slice.
+fn interpreter() -> Result<(), Box<dyn Error>> {
+    let ring = Ring::confined(4).private()?;
+    let mut consumer = ring.consumer()?;
+    let machine = Machine::new(1);
+    let events = Map::new(&MapDef::perf_event_array("events", 1), machine.cpus())?;
+    let attr = Event::bpf_output_attr(SampleType::empty());
+    machine.set_event(&events, 0, 0, Event::new(ring.producer()?, &attr, 0)?)?;
+
+    let fields = [
+        Field::read_only("number", 0, 4, 1),
+        Field::read_only("size", 4, 4, 1),
+        Field::pointer("buf", 8, 8, Pointer::Buffer(8)),
+        Field::pointer("buf_end", 16, 8, Pointer::BufferEnd(8)),
+    ];
+    let helpers = [HelperId::BUFFER_RESERVE, HelperId::BUFFER_COMMIT];
+    let probe = ProgramType::builder("probe", ContextLayout::fields(24, fields)?).helpers(helpers).build();
+    let insns = assemble_with(PROGRAM, &|name| Helpers::standard().number(name).map(|id| id.0))?;
+    let program = Program::builder("quickstart", &probe).maps([events]).load(insns)?;
+    let fire = |number: u32, size: u32| {
+        let mut context = [0; 24];
+        context[..4].copy_from_slice(&number.to_ne_bytes());
+        context[4..8].copy_from_slice(&size.to_ne_bytes());
+        machine.run(&program, Context::new(&mut context))
+    };
+
+    // Two of these fit into a page, and behind them there is a gap. The last four find the ring full.
+    for number in 0..12 {
+        fire(number, 1400)?;
+    }
+    show("interpreter, page-confined", &mut consumer)?;
+    // Now there is room, and the ring says what was lost before.
+    for number in 12..15 {
+        fire(number, 40)?;
+    }
+    show("interpreter, again", &mut consumer)
 }
 
 /// The page faults of this thread, as the kernel sees them.

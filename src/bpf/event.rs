@@ -87,7 +87,7 @@ impl Framing {
     }
 
     /// Opens a record for `size` bytes of data.
-    #[inline]
+    #[inline(always)]
     fn reserve<'r, P: Begin>(
         &self,
         producer: &'r P,
@@ -99,7 +99,7 @@ impl Framing {
         let size = size.saturating_add(4).checked_next_multiple_of(8).unwrap_or(usize::MAX - 7) - 4;
         let before = self.before + 4;
         let mut record = producer.begin(size.saturating_add(8 + before))?;
-        record.put(&self.prefix(size, cpu, environment)[..before]);
+        self.put_prefix(&mut record, size, cpu, environment);
         let data = &mut record.body_mut()[before..];
         // Where a program stores: the record is not touched otherwise before it is closed.
         let payload = (data.as_mut_ptr().expose_provenance() as u64, data.len());
@@ -119,7 +119,7 @@ impl Framing {
         let size = size.saturating_add(4).checked_next_multiple_of(8).unwrap_or(usize::MAX - 7) - 4;
         let before = self.before + 4;
         let mut record = producer.begin(size.saturating_add(8 + before))?;
-        record.put(&self.prefix(size, cpu, environment)[..before]);
+        self.put_prefix(&mut record, size, cpu, environment);
         let mut to = &mut record.body_mut()[before..];
         for part in data {
             let (piece, rest) = to.split_at_mut(part.len());
@@ -130,30 +130,36 @@ impl Framing {
         Ok(())
     }
 
-    /// What stands before the data.
+    /// Writes what stands before the data.
     #[inline]
-    fn prefix(&self, size: usize, cpu: u32, environment: &dyn Environment) -> [u8; 8 * 9 + 4] {
-        let mut bytes = [0; 8 * 9 + 4];
-        let mut at = 0;
-        if self.sample_type != SampleType::RAW {
-            for field in FIELDS {
-                if !self.sample_type.contains(field) || field == SampleType::RAW {
-                    continue;
-                }
-                let value = match field {
-                    SampleType::IDENTIFIER | SampleType::ID | SampleType::STREAM_ID => self.id,
-                    // pid, then tid: the helper has them the other way round.
-                    SampleType::TID => environment.pid_tgid().rotate_left(32),
-                    SampleType::TIME => environment.ktime_get_ns(),
-                    SampleType::CPU => u64::from(cpu),
-                    _ => 0,
-                };
-                bytes[at..at + 8].copy_from_slice(&value.to_ne_bytes());
-                at += 8;
-            }
+    fn put_prefix<P: Begin>(
+        &self,
+        record: &mut Reservation<'_, P>,
+        size: usize,
+        cpu: u32,
+        environment: &dyn Environment,
+    ) {
+        if self.before != 0 {
+            self.put_fields(record, cpu, environment);
         }
-        bytes[at..at + 4].copy_from_slice(&(size as u32).to_ne_bytes());
-        bytes
+        record.put(&(size as u32).to_ne_bytes());
+    }
+
+    fn put_fields<P: Begin>(&self, record: &mut Reservation<'_, P>, cpu: u32, environment: &dyn Environment) {
+        for field in FIELDS {
+            if !self.sample_type.contains(field) || field == SampleType::RAW {
+                continue;
+            }
+            let value = match field {
+                SampleType::IDENTIFIER | SampleType::ID | SampleType::STREAM_ID => self.id,
+                // pid, then tid: the helper has them the other way round.
+                SampleType::TID => environment.pid_tgid().rotate_left(32),
+                SampleType::TIME => environment.ktime_get_ns(),
+                SampleType::CPU => u64::from(cpu),
+                _ => 0,
+            };
+            record.put(&value.to_ne_bytes());
+        }
     }
 }
 

@@ -202,6 +202,16 @@ pub enum RunError {
         /// The type.
         type_: String,
     },
+    /// A per-CPU map of the program was made for fewer CPUs than the machine has.
+    #[error("the map {map} has values for {has} CPUs, and the machine has {cpus}")]
+    MapCpus {
+        /// The map.
+        map: String,
+        /// For how many CPUs it was made.
+        has: usize,
+        /// How many there are.
+        cpus: usize,
+    },
     /// The program was stopped. Counted.
     #[error(transparent)]
     Trap(#[from] Trap),
@@ -390,6 +400,11 @@ impl Machine {
         let size = context.bytes.len();
         if let Some(expected) = type_.context().size().filter(|expected| *expected != size) {
             return Err(RunError::ContextSize { size, expected, type_: type_.name().to_owned() });
+        }
+        if let Some(map) = program.0.fewest_cpus.and_then(|at| program.maps().get(at))
+            && map.cpus() < self.cpus()
+        {
+            return Err(RunError::MapCpus { map: map.def().name.clone(), has: map.cpus(), cpus: self.cpus() });
         }
         let Some(_entered) = reentry::program() else {
             self.0.reentrant.fetch_add(1, Site::Counter.order());

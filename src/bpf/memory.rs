@@ -170,44 +170,49 @@ pub(crate) fn release() {
     }
 }
 
-/// Copies `to.len()` bytes from `from`: 8 at a time, each in one access, and what is left one by one.
+/// Calls for `size` bytes: with 8 as often as they have whole words, then with 4, 2 and 1 for what is left; with the offset, and
+/// the size.
+macro_rules! in_parts {
+    ($size:expr, |$at:ident| $eight:expr, $four:expr, $two:expr, $one:expr) => {{
+        let size: usize = $size;
+        let mut $at = 0;
+        while size - $at >= 8 {
+            $eight;
+            $at += 8;
+        }
+        if size & 4 != 0 {
+            $four;
+            $at += 4;
+        }
+        if size & 2 != 0 {
+            $two;
+            $at += 2;
+        }
+        if size & 1 != 0 {
+            $one;
+        }
+    }};
+}
+
+/// Copies `to.len()` bytes from `from`: 8 at a time, each in one access, and what is left in fewer.
 ///
 /// # Safety
 /// They may be read, as the rule above has it.
 #[inline]
 pub(crate) unsafe fn copy_out(from: u64, to: &mut [u8]) {
-    let mut at = from;
-    let mut words = to.chunks_exact_mut(8);
-    for word in &mut words {
-        // SAFETY: within what the caller vouches for.
-        word.copy_from_slice(&unsafe { load64(at) }.to_ne_bytes());
-        at += 8;
-    }
-    for byte in words.into_remainder() {
-        // SAFETY: within what the caller vouches for.
-        *byte = unsafe { load8(at) } as u8;
-        at += 1;
-    }
+    let address = to.as_mut_ptr().expose_provenance() as u64;
+    // SAFETY: `to` is exclusively borrowed, and has as many bytes.
+    unsafe { copy(address, from, to.len()) }
 }
 
-/// Copies `from` to `to`: 8 bytes at a time, each in one access, and what is left one by one.
+/// Copies `from` to `to`: 8 bytes at a time, each in one access, and what is left in fewer.
 ///
 /// # Safety
 /// As many bytes may be written, as the rule above has it.
 #[inline]
 pub(crate) unsafe fn copy_in(to: u64, from: &[u8]) {
-    let mut at = to;
-    let (words, rest) = from.as_chunks::<8>();
-    for word in words {
-        // SAFETY: within what the caller vouches for.
-        unsafe { store64(at, u64::from_ne_bytes(*word)) };
-        at += 8;
-    }
-    for byte in rest {
-        // SAFETY: within what the caller vouches for.
-        unsafe { store8(at, u64::from(*byte)) };
-        at += 1;
-    }
+    // SAFETY: `from` may be read, and has as many bytes.
+    unsafe { copy(to, from.as_ptr().expose_provenance() as u64, from.len()) }
 }
 
 /// Copies `size` bytes from one address to another, as [`copy_out`] and [`copy_in`] do. Where they overlap, what is copied is
@@ -217,14 +222,15 @@ pub(crate) unsafe fn copy_in(to: u64, from: &[u8]) {
 /// They may be read, and written, as the rule above has it.
 #[inline]
 pub(crate) unsafe fn copy(to: u64, from: u64, size: usize) {
-    let whole = (size / 8 * 8) as u64;
-    for at in (0..whole).step_by(8) {
-        // SAFETY: within what the caller vouches for.
-        unsafe { store64(to + at, load64(from + at)) };
-    }
-    for at in whole..size as u64 {
-        // SAFETY: within what the caller vouches for.
-        unsafe { store8(to + at, load8(from + at)) };
+    // SAFETY: within what the caller vouches for: the parts are in the `size` bytes.
+    unsafe {
+        in_parts!(
+            size,
+            |at| store64(to + at as u64, load64(from + at as u64)),
+            store32(to + at as u64, load32(from + at as u64)),
+            store16(to + at as u64, load16(from + at as u64)),
+            store8(to + at as u64, load8(from + at as u64))
+        );
     }
 }
 
@@ -234,14 +240,15 @@ pub(crate) unsafe fn copy(to: u64, from: u64, size: usize) {
 /// They may be written, as the rule above has it.
 #[inline]
 pub(crate) unsafe fn zero(to: u64, size: usize) {
-    let whole = (size / 8 * 8) as u64;
-    for at in (0..whole).step_by(8) {
-        // SAFETY: within what the caller vouches for.
-        unsafe { store64(to + at, 0) };
-    }
-    for at in whole..size as u64 {
-        // SAFETY: within what the caller vouches for.
-        unsafe { store8(to + at, 0) };
+    // SAFETY: within what the caller vouches for: the parts are in the `size` bytes.
+    unsafe {
+        in_parts!(
+            size,
+            |at| store64(to + at as u64, 0),
+            store32(to + at as u64, 0),
+            store16(to + at as u64, 0),
+            store8(to + at as u64, 0)
+        );
     }
 }
 

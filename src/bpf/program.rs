@@ -26,12 +26,15 @@ pub struct LoadError {
     pub line: Option<String>,
     /// What is wrong.
     #[source]
-    pub kind: LoadErrorKind,
+    pub kind: Box<LoadErrorKind>,
 }
 
 impl LoadError {
     fn place(&self) -> String {
         match (self.insn, &self.line) {
+            // Which instruction it is the kind says itself.
+            (_, None) if matches!(*self.kind, LoadErrorKind::Code(_)) => String::new(),
+            (_, Some(line)) if matches!(*self.kind, LoadErrorKind::Code(_)) => format!(" ({line})"),
             (None, _) => String::new(),
             (Some(insn), None) => format!(": instruction {insn}"),
             (Some(insn), Some(line)) => format!(": instruction {insn} ({line})"),
@@ -204,7 +207,7 @@ impl<'a> ProgramBuilder<'a> {
 
     fn error(&self, insn: Option<usize>, kind: LoadErrorKind) -> LoadError {
         let line = insn.and_then(|insn| self.line.as_ref().and_then(|line| line(insn)));
-        LoadError { program: self.name.clone(), insn, line, kind }
+        LoadError { program: self.name.clone(), insn, line, kind: Box::new(kind) }
     }
 
     /// Checks the instructions, and binds them.
@@ -247,6 +250,9 @@ impl<'a> ProgramBuilder<'a> {
             insts: insts.into(),
             called: helpers.into(),
             helpers: self.helpers,
+            fewest_cpus: (0..self.maps.len())
+                .filter(|at| self.maps[*at].def().type_.is_percpu())
+                .min_by_key(|at| self.maps[*at].cpus()),
             maps: self.maps.iter().map(Map::for_program).collect(),
             checked,
             line: self.line,
@@ -332,6 +338,8 @@ pub(crate) struct Text {
     pub(crate) helpers: Helpers,
     pub(crate) maps: Box<[Map]>,
     pub(crate) checked: Checked,
+    /// The map for the fewest CPUs of those that have a value for each, by its index.
+    pub(crate) fewest_cpus: Option<usize>,
     line: Option<Line>,
 }
 

@@ -1,13 +1,11 @@
 //! What a compiler says of instructions: section `.BTF.ext`.
 
 use super::read::{Reader, header};
-use super::{Btf, BtfError, TypeId};
+use super::{Btf, BtfError, MAX_SECTION, TypeId};
 use std::collections::BTreeMap;
 
 /// Bytes of the first header that there was: without relocations.
 const HEADER: u32 = 24;
-/// Bytes that the name of a section may have.
-const MAX_SECTION: usize = 512;
 
 /// That a function starts at an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

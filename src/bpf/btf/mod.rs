@@ -10,11 +10,15 @@ mod read;
 mod types;
 
 use crate::record::ByteOrder;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use error::BtfError;
 pub use ext::{CoreRelo, CoreReloKind, Ext, FuncInfo, LineInfo};
 pub use types::{Enumerator, Kind, Linkage, Member, Members, Param, SectionVar, Type, TypeId};
+
+/// Bytes that the name of a section may have: the kernel's `KSYM_NAME_LEN`.
+const MAX_SECTION: usize = 512;
 
 /// Strings, by the offset of their first byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,9 +79,9 @@ struct Entry {
 /// let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
 /// // Magic and version, the length of the header, then offset and length of types and strings.
 /// let mut bytes = words(&[0x0001_eb9f, 24, 0, 28, 28, 7]);
-/// // 1: int, 4 bytes, signed, of 32 bits. 2: typedef number of 1.
+/// // 1: int, 4 bytes, signed, of 32 bits. 2: typedef value of 1.
 /// bytes.extend(words(&[0, 1 << 24, 4, 1 << 24 | 32, 1, 8 << 24, 1]));
-/// /// bytes.extend(b"\0value\0");
+/// bytes.extend(b"\0value\0");
 /// let btf = Btf::parse(&bytes)?;
 /// assert_eq!(btf.name(TypeId(2)), "value");
 /// assert_eq!(btf.resolve(TypeId(2))?, TypeId(1));
@@ -224,6 +228,19 @@ impl Btf {
     /// The name of a parameter of one of these types; empty if it has none.
     pub fn param_name(&self, of: &Param) -> &str {
         self.strings.text(of.name)
+    }
+
+    /// The types of sections, by their names; of those with the same name the first.
+    pub(crate) fn datasecs(&self) -> HashMap<&str, TypeId> {
+        let mut found = HashMap::new();
+        for (id, entry) in (0..).map(TypeId).zip(&self.types) {
+            if entry.type_.kind() == Kind::Datasec
+                && let Some(name) = self.strings.short(entry.name, MAX_SECTION)
+            {
+                found.entry(name).or_insert(id);
+            }
+        }
+        found
     }
 
     pub(crate) fn strings(&self) -> &Strings {

@@ -98,7 +98,7 @@ pub struct Member<'a> {
     pub bits: Option<u8>,
 }
 
-/// An enumerator; [`Btf::enumerators`](super::Btf::enumerators) tells them with their names.
+/// An enumerator; [`Btf::enumerator_name`](super::Btf::enumerator_name) tells its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Enumerator {
     pub(super) name: u32,
@@ -106,7 +106,7 @@ pub struct Enumerator {
     pub value: i128,
 }
 
-/// A parameter of a function.
+/// A parameter of a function; [`Btf::param_name`](super::Btf::param_name) tells its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Param {
     pub(super) name: u32,

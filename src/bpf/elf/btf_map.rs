@@ -76,7 +76,7 @@ fn slot(
     start: u64,
 ) -> Result<(u32, String), ObjectError> {
     let inside = relocation.offset.saturating_sub(start);
-    if ![R_BPF_64_ABS64, R_BPF_64_64].contains(&relocation.type_) || inside % 8 != 0 {
+    if ![R_BPF_64_ABS64, R_BPF_64_64].contains(&relocation.type_) || !inside.is_multiple_of(8) {
         return Err(file.map_relocation(*relocation));
     }
     let number = inside / 8;

@@ -132,7 +132,7 @@ impl Functions {
         }
         let size = if symbol.size == 0 { next.saturating_sub(symbol.value) } else { symbol.size };
         let end = symbol.value.checked_add(size).filter(|end| *end <= slots * 8 && end % 8 == 0);
-        let (Some(end), true) = (end, size != 0 && symbol.value % 8 == 0) else { return Err(range) };
+        let (Some(end), true) = (end, size != 0 && symbol.value.is_multiple_of(8)) else { return Err(range) };
         // Both are at most the number of slots.
         let (start, end) = ((symbol.value / 8) as usize, (end / 8) as usize);
         if let Some(last) = self.list.last()
@@ -169,7 +169,7 @@ impl Functions {
     }
 
     fn at_byte(&self, section: usize, byte: u64) -> Option<usize> {
-        let slot = usize::try_from(byte / 8).ok().filter(|_| byte % 8 == 0)?;
+        let slot = usize::try_from(byte / 8).ok().filter(|_| byte.is_multiple_of(8))?;
         self.at.get(&(section, slot)).copied()
     }
 

@@ -154,11 +154,7 @@ impl Maps {
     }
 
     /// Those of sections of data.
-    pub(super) fn add_data(
-        &mut self,
-        file: &File<'_>,
-        type_of: impl Fn(&str) -> Option<TypeId>,
-    ) -> Result<(), ObjectError> {
+    pub(super) fn add_data(&mut self, file: &File<'_>, types: &HashMap<&str, TypeId>) -> Result<(), ObjectError> {
         for (number, section) in file.of_class(Class::Data).filter(|(_, section)| section.size != 0) {
             if let Some(relocation) = section.relocations.first() {
                 let symbol = file.symbols.get(relocation.symbol);
@@ -180,7 +176,7 @@ impl Maps {
                 value_size,
                 max_entries: 1,
                 flags: if read_only { MapSpec::RDONLY_PROG } else { 0 },
-                value_type: type_of(section.name),
+                value_type: types.get(section.name).copied(),
                 ..MapSpec::new(section.name, kind)
             });
         }

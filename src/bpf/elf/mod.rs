@@ -23,7 +23,7 @@ mod link;
 mod map;
 mod section;
 
-use crate::bpf::btf::{Btf, CoreRelo, Ext, Kind, TypeId};
+use crate::bpf::btf::{Btf, CoreRelo, Ext, TypeId};
 use crate::bpf::insn::Insn;
 use crate::record::ByteOrder;
 use file::File;
@@ -144,7 +144,7 @@ impl Object {
         let mut maps = Maps::default();
         maps.add_legacy(&file)?;
         maps.add_btf(&file, btf.as_ref(), &functions)?;
-        maps.add_data(&file, |section| btf.as_ref()?.find(section, Kind::Datasec))?;
+        maps.add_data(&file, &btf.as_ref().map(Btf::datasecs).unwrap_or_default())?;
         maps.check_names()?;
         functions.resolve(&file, &maps, btf.as_ref().map(|btf| (btf, ext.as_ref())))?;
 

@@ -2,12 +2,12 @@
 
 #![allow(unsafe_code)]
 
-use super::Arg;
 use super::table::{Body, Helper};
+use super::{Arg, Returns};
 use crate::bpf::map::{Map, MapType};
 use crate::bpf::memory::{self, Readable};
 use crate::bpf::program_type::ProgramType;
-use crate::bpf::vm::{Execution, TrapKind, function_slot, map_index};
+use crate::bpf::vm::{Execution, Span, TrapKind, function_slot, map_index};
 
 /// The most bytes of a key: as many as a frame has.
 const MAX_KEY: usize = 512;
@@ -16,7 +16,7 @@ const MAX_KEY: usize = 512;
 pub struct Call<'c, 'r> {
     pub(crate) execution: &'c mut Execution<'r>,
     helper: &'c Helper,
-    args: [u64; 5],
+    args: &'c [u64; 5],
 }
 
 impl std::fmt::Debug for Call<'_, '_> {
@@ -66,7 +66,7 @@ impl<'r> Call<'_, 'r> {
 
     /// Bytes in the memory that argument `at` leads to; none where it leads to none.
     pub fn size(&self, at: usize) -> Option<usize> {
-        size_of(self.helper, &self.args, self.execution, at)
+        size_of(self.helper, self.args, self.execution, at)
     }
 
     /// The bytes that argument `at` leads to; none where it is 0, or leads to none.
@@ -156,10 +156,7 @@ impl<'r> Call<'_, 'r> {
 
 /// Bytes in the memory that argument `at` leads to.
 fn size_of(helper: &Helper, args: &[u64; 5], execution: &Execution<'_>, at: usize) -> Option<usize> {
-    let map = || {
-        let at = helper.prototype.args.iter().position(|arg| matches!(arg, Arg::Map(_)))?;
-        execution.text.maps.get(map_index(args[at]))
-    };
+    let map = || execution.text.maps.get(map_index(args[helper.map_at?]));
     match helper.prototype.args.get(at)? {
         Arg::Key => map().map(|map| map.def().key_size as usize),
         Arg::Value => map().map(|map| map.def().value_size as usize),
@@ -178,19 +175,34 @@ impl<'r> Execution<'r> {
     pub(crate) unsafe fn call<const CHECKED: bool>(
         &mut self,
         helper: &Helper,
-        args: [u64; 5],
+        args: &[u64; 5],
     ) -> Result<u64, TrapKind> {
         self.fuel = self.fuel.checked_sub(1).ok_or(TrapKind::Fuel)?;
         if CHECKED {
-            self.check(helper, &args)?;
+            self.check(helper, args)?;
         }
         let mut call = Call { execution: self, helper, args };
         match &helper.body {
-            Body::Builtin(body) => Ok(body(&mut call)),
+            Body::Builtin(body) => {
+                let result = body(&mut call);
+                if CHECKED && helper.prototype.returns == Returns::ValueOrNull && result != 0 {
+                    self.will_touch(helper, args, result);
+                }
+                Ok(result)
+            }
             Body::Custom(body) => Ok(body(&mut call)),
             // SAFETY: the caller's contract.
             Body::Loop => unsafe { self.loop_::<CHECKED>(args) },
             Body::TailCall => unreachable!("a tail call is an instruction of its own"),
+        }
+    }
+
+    /// Remembers a value whose address a program was given: it is touched next.
+    fn will_touch(&mut self, helper: &Helper, args: &[u64; 5], value: u64) {
+        let map = helper.map_at.and_then(|at| self.text.maps.get(map_index(args[at])));
+        let Some(map) = map.filter(|map| !map.restricts_programs()) else { return };
+        if let Some(span) = Span::new(value, u64::from(map.def().value_size)) {
+            (self.reads, self.writes) = (span, span);
         }
     }
 
@@ -228,7 +240,7 @@ impl<'r> Execution<'r> {
                 function_slot(value).is_some_and(|slot| self.text.checked.functions().binary_search(&slot).is_ok())
             }
             Arg::StackOrNull => value == 0 || self.region(value, 1, true).is_some(),
-            Arg::Record => self.records.iter().flatten().any(|record| record.payload().0 == value),
+            Arg::Record => self.records.iter().any(|record| record.payload().0 == value),
         }
     }
 
@@ -247,9 +259,9 @@ impl<'r> Execution<'r> {
     ///
     /// # Safety
     /// As [`call`](Self::call).
-    unsafe fn loop_<const CHECKED: bool>(&mut self, args: [u64; 5]) -> Result<u64, TrapKind> {
+    unsafe fn loop_<const CHECKED: bool>(&mut self, args: &[u64; 5]) -> Result<u64, TrapKind> {
         const MAX: u32 = 1 << 23;
-        let [count, callback, context, flags, _] = args;
+        let [count, callback, context, flags, _] = *args;
         if flags != 0 {
             return Ok(errno(libc::EINVAL));
         }
@@ -260,7 +272,7 @@ impl<'r> Execution<'r> {
         let Some(slot) = function_slot(callback) else { return Ok(errno(libc::EINVAL)) };
         for at in 0..count {
             // SAFETY: the caller's contract.
-            let stop = unsafe { self.call_back::<CHECKED>(slot, [u64::from(at), context, 0, 0, 0])? };
+            let stop = unsafe { self.call_back::<CHECKED>(slot, u64::from(at), context)? };
             if stop != 0 {
                 return Ok(u64::from(at) + 1);
             }

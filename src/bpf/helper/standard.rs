@@ -301,18 +301,20 @@ fn ringbuf_reserve(call: &mut Call<'_, '_>) -> u64 {
     if flags != 0 {
         return 0;
     }
-    let Some(place) = call.execution.records.iter_mut().find(|place| place.is_none()) else { return 0 };
+    if call.execution.records.is_full() {
+        return 0;
+    }
     let Some(record) = ring.reserve(size) else { return 0 };
     let address = record.payload().0;
-    *place = Some(record);
+    call.execution.records.push(record);
     address
 }
 
 /// Takes the open record out of the execution's.
 fn take_record<'r>(call: &mut Call<'_, 'r>) -> Option<OpenRecord<'r>> {
     let address = call.arg(0);
-    let holds = |record: &Option<OpenRecord<'_>>| record.as_ref().is_some_and(|record| record.payload().0 == address);
-    call.execution.records.iter_mut().find(|record| holds(record)).and_then(Option::take)
+    let at = call.execution.records.iter().position(|record| record.payload().0 == address)?;
+    Some(call.execution.records.swap_remove(at))
 }
 
 fn ringbuf_submit(call: &mut Call<'_, '_>) -> u64 {
@@ -378,16 +380,15 @@ fn finalize_context(call: &mut Call<'_, '_>) -> u64 {
     };
     let result = finalize(call);
     // Whatever it finds, what was open is closed.
-    for buffer in &mut call.execution.buffers {
-        call.execution.discarded += u64::from(buffer.take().is_some());
-    }
+    call.execution.discarded += call.execution.buffers.len() as u64;
+    call.execution.buffers.clear();
     status(result)
 }
 
 /// The id of a writable buffer, if the context has one with it.
 fn buffer_id(call: &Call<'_, '_>) -> Result<u32, i32> {
     let id = u32::try_from(call.arg(1)).map_err(|_| EINVAL)?;
-    let known = call.execution.context.type_.context().buffers().any(|known| known == id);
+    let known = call.execution.context.type_.context().buffers().contains(&id);
     known.then_some(id).ok_or(EINVAL)
 }
 
@@ -402,10 +403,12 @@ fn buffer_reserve(call: &mut Call<'_, '_>) -> u64 {
             return Err(EBUSY);
         }
         let event = execution.event(map, INDEX_MASK)?;
-        let place = execution.buffers.iter_mut().find(|place| place.is_none()).ok_or(ENOSPC)?;
+        if execution.buffers.is_full() {
+            return Err(ENOSPC);
+        }
         let size = usize::try_from(size).map_err(|_| ENOSPC)?;
         let event = event.reserve(size, execution.cpu.number, execution.environment).map_err(|_| ENOSPC)?;
-        *place = Some(Buffer { id, event });
+        execution.buffers.push(Buffer { id, event });
         Ok(())
     };
     status(reserve(call))
@@ -414,10 +417,9 @@ fn buffer_reserve(call: &mut Call<'_, '_>) -> u64 {
 fn buffer_commit(call: &mut Call<'_, '_>) -> u64 {
     let commit = |call: &mut Call<'_, '_>| {
         let id = buffer_id(call)?;
-        let holds = |buffer: &Option<Buffer<'_>>| buffer.as_ref().is_some_and(|buffer| buffer.id == id);
-        let open = call.execution.buffers.iter_mut().find(|buffer| holds(buffer)).and_then(Option::take);
-        if let Some(buffer) = open {
-            buffer.event.commit();
+        let open = call.execution.buffers.iter().position(|buffer| buffer.id == id);
+        if let Some(at) = open {
+            call.execution.buffers.swap_remove(at).event.commit();
         }
         Ok(())
     };

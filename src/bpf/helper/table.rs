@@ -23,6 +23,8 @@ pub(crate) struct Helper {
     pub(crate) id: HelperId,
     pub(crate) prototype: Prototype,
     pub(crate) body: Body,
+    /// Which argument is the map.
+    pub(crate) map_at: Option<usize>,
     /// How many arguments there are to be tested: those behind may be anything.
     pub(crate) tested: usize,
     /// Whether memory that the program could touch before may be out of its reach afterwards.
@@ -33,7 +35,8 @@ impl Helper {
     pub(crate) fn new(id: HelperId, prototype: Prototype, body: Body) -> Self {
         let tested = prototype.args.iter().rposition(|arg| arg.is_tested()).map_or(0, |last| last + 1);
         let closes = prototype.ctx_update || prototype.args.contains(&super::Arg::Record);
-        Self { id, prototype, body, tested, closes }
+        let map_at = prototype.args.iter().position(|arg| matches!(arg, super::Arg::Map(_)));
+        Self { id, prototype, body, map_at, tested, closes }
     }
 
     pub(crate) fn is_tail_call(&self) -> bool {
@@ -107,6 +110,11 @@ impl Helpers {
     /// The prototype of a helper.
     pub fn prototype(&self, id: HelperId) -> Option<&Prototype> {
         self.0.get(&id).map(|helper| &helper.prototype)
+    }
+
+    /// The number of the helper with this name.
+    pub fn number(&self, name: &str) -> Option<HelperId> {
+        self.0.values().find(|helper| helper.prototype.name == name).map(|helper| helper.id)
     }
 
     /// The numbers, in order.

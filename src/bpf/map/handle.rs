@@ -570,6 +570,11 @@ impl Map {
         }
     }
 
+    /// Whether there is something that programs can't do with values.
+    pub(crate) fn restricts_programs(&self) -> bool {
+        self.def().flags.intersects(MapFlags::RDONLY_PROG | MapFlags::WRONLY_PROG)
+    }
+
     /// Whether programs can't write it.
     pub(crate) fn is_read_only_for_programs(&self) -> bool {
         self.def().flags.contains(MapFlags::RDONLY_PROG)

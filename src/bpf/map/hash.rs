@@ -209,12 +209,15 @@ impl Hash {
     }
 
     /// The words of a key: the last one filled with zeros.
+    #[inline]
     fn words(key: &[u8]) -> impl Iterator<Item = u64> {
-        key.chunks(8).map(|bytes| {
-            let mut word = [0; 8];
-            word[..bytes.len()].copy_from_slice(bytes);
-            u64::from_ne_bytes(word)
-        })
+        let (whole, rest) = key.as_chunks::<8>();
+        let last = match rest {
+            [] => None,
+            [a, b, c, d] => Some(u64::from(u32::from_le_bytes([*a, *b, *c, *d]))),
+            rest => Some(rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))),
+        };
+        whole.iter().map(|bytes| u64::from_le_bytes(*bytes)).chain(last)
     }
 
     /// The bucket of a key.
@@ -245,7 +248,7 @@ impl Hash {
 
     /// The key of a slot.
     fn key(&self, slot: u32) -> Vec<u8> {
-        let mut key: Vec<u8> = self.words_of(slot).flat_map(u64::to_ne_bytes).collect();
+        let mut key: Vec<u8> = self.words_of(slot).flat_map(u64::to_le_bytes).collect();
         key.truncate(self.key_size);
         key
     }

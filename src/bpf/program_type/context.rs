@@ -81,6 +81,13 @@ impl Field {
         Self { name: name.to_owned(), offset, size: u32::from(size), kind: FieldKind::Pointer(pointer) }
     }
 
+    fn buffer(&self) -> Option<u32> {
+        match self.kind {
+            FieldKind::Pointer(Pointer::Buffer(id) | Pointer::BufferEnd(id)) => Some(id),
+            _ => None,
+        }
+    }
+
     fn range(&self) -> Range<u64> {
         u64::from(self.offset)..u64::from(self.offset) + u64::from(self.size)
     }
@@ -160,9 +167,11 @@ enum Shape {
     Fields {
         size: u32,
         fields: Vec<Field>,
-        /// For each 4 bytes of the context the field that they are of, by its index plus 1. What shares 4 bytes is told apart by
-        /// a search.
-        index: Vec<u8>,
+        /// For each byte of the context the accesses that may start there: loads of 1, 2, 4 and 8 bytes in the lower bits, stores
+        /// in the upper ones. Loads of addresses are not among them.
+        allowed: Box<[u8]>,
+        /// The ids of the writable buffers.
+        buffers: Vec<u32>,
     },
 }
 
@@ -202,16 +211,22 @@ impl ContextLayout {
         {
             return Err(LayoutError::Overlap { first: first.name.clone(), second: second.name.clone() });
         }
-        let mut index = vec![0; size.div_ceil(4) as usize];
-        for (at, field) in fields.iter().enumerate() {
-            let number = u8::try_from(at + 1).unwrap_or(u8::MAX);
-            for slot in &mut index[field.offset as usize / 4..field.range().end.div_ceil(4) as usize] {
-                // 255: more than one, or one beyond 254.
-                *slot = if *slot == 0 { number } else { u8::MAX };
+        let mut allowed = vec![0; size as usize].into_boxed_slice();
+        for field in &fields {
+            if let FieldKind::Scalar { element, narrow, writable } = field.kind {
+                for (at, accesses) in (0..).zip(&mut allowed[field.offset as usize..field.range().end as usize]) {
+                    let loads = |size: u8| at % u32::from(size) == 0 && (size == element || (narrow && size < element));
+                    let bits = [1, 2, 4, 8].into_iter().filter(|size| loads(*size)).fold(0, |bits, size| bits | size);
+                    let whole = if writable && at % u32::from(element) == 0 { element << 4 } else { 0 };
+                    *accesses = bits | whole;
+                }
             }
         }
-        let this = Self { shape: Shape::Fields { size, fields, index } };
-        for id in this.buffers() {
+        let mut buffers: Vec<u32> = fields.iter().filter_map(Field::buffer).collect();
+        buffers.sort_unstable();
+        buffers.dedup();
+        let this = Self { shape: Shape::Fields { size, fields, allowed, buffers } };
+        for id in this.buffers().iter().copied() {
             let count = |wanted| this.all().iter().filter(|field| field.kind == FieldKind::Pointer(wanted)).count();
             let (starts, ends) = (count(Pointer::Buffer(id)), count(Pointer::BufferEnd(id)));
             if (starts, ends) != (1, 1) {
@@ -255,43 +270,39 @@ impl ContextLayout {
         self.all().iter().any(|field| field.kind == FieldKind::Pointer(Pointer::Packet))
     }
 
-    /// The ids of the writable buffers, each as often as it has fields.
-    pub fn buffers(&self) -> impl Iterator<Item = u32> {
-        self.all().iter().filter_map(|field| match field.kind {
-            FieldKind::Pointer(Pointer::Buffer(id) | Pointer::BufferEnd(id)) => Some(id),
-            _ => None,
-        })
+    /// The ids of the writable buffers.
+    pub fn buffers(&self) -> &[u32] {
+        match &self.shape {
+            Shape::Memory { .. } => &[],
+            Shape::Fields { buffers, .. } => buffers,
+        }
     }
 
     /// What an access of `size` bytes at `offset` is, for a context of `len` bytes; none if programs may not make it.
+    #[inline]
     pub fn access(&self, offset: u64, size: usize, write: bool, len: usize) -> Option<ContextAccess> {
-        let end = offset.checked_add(size as u64)?;
         match &self.shape {
             Shape::Memory { writable, hidden } => {
-                (offset >= u64::from(*hidden) && end <= len as u64 && (*writable || !write))
-                    .then_some(ContextAccess::Bytes)
+                let inside = offset >= u64::from(*hidden) && offset.checked_add(size as u64)? <= len as u64;
+                (inside && (*writable || !write)).then_some(ContextAccess::Bytes)
             }
-            Shape::Fields { fields, index, .. } => {
-                let field = match *index.get(usize::try_from(offset).ok()? / 4)? {
-                    0 => return None,
-                    u8::MAX => fields.iter().find(|field| field.range().contains(&offset))?,
-                    number => &fields[usize::from(number) - 1],
-                };
-                let range = field.range();
-                if offset < range.start || end > range.end {
+            Shape::Fields { fields, allowed, .. } => {
+                let accesses = *allowed.get(usize::try_from(offset).ok()?)?;
+                let bit = u8::try_from(size).ok().filter(|size| size.is_power_of_two() && *size <= 8)?;
+                if accesses & if write { bit << 4 } else { bit } != 0 {
+                    return Some(ContextAccess::Bytes);
+                }
+                if write {
                     return None;
                 }
-                match field.kind {
-                    FieldKind::Pointer(pointer) => {
-                        (!write && offset == range.start && end == range.end).then_some(ContextAccess::Pointer(pointer))
+                fields.iter().find_map(|field| match field.kind {
+                    FieldKind::Pointer(pointer)
+                        if u64::from(field.offset) == offset && field.size == u32::from(bit) =>
+                    {
+                        Some(ContextAccess::Pointer(pointer))
                     }
-                    FieldKind::Scalar { element, narrow, writable } => {
-                        let element = usize::from(element);
-                        let whole = size == element || (narrow && size < element && !write);
-                        (whole && offset.is_multiple_of(size as u64) && (writable || !write))
-                            .then_some(ContextAccess::Bytes)
-                    }
-                }
+                    _ => None,
+                })
             }
         }
     }

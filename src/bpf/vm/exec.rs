@@ -26,11 +26,12 @@ impl<'r> Execution<'r> {
     ///
     /// # Safety
     /// With `CHECKED` none. Without it the program was proved to do only what the checks would let it do.
-    pub(crate) unsafe fn run<const CHECKED: bool>(&mut self, start: usize, args: [u64; 5]) -> Result<u64, TrapKind> {
+    pub(crate) unsafe fn run<const CHECKED: bool>(&mut self, start: usize, r1: u64, r2: u64) -> Result<u64, TrapKind> {
         let mut regs: Registers = [0; 16];
-        regs[1..6].copy_from_slice(&args);
+        regs[1] = r1;
+        regs[2] = r2;
         regs[FP] = self.frame_end();
-        let base_depth = self.depth;
+        let base_depth = self.depth();
         let mut text: &'r [Inst] = &self.text.insts;
         debug_assert!(start < text.len());
         // SAFETY: a function starts there: in the text.
@@ -376,7 +377,7 @@ impl<'r> Execution<'r> {
                     Some(value) => regs[0] = value,
                     None => {
                         // The end of the program, whichever function this is.
-                        self.depth = base_depth;
+                        self.frames.truncate(base_depth);
                         return Ok(0);
                     }
                 },
@@ -391,7 +392,7 @@ impl<'r> Execution<'r> {
                 }
                 Code::CallHelper => {
                     self.pc = slot!();
-                    let args = [regs[1], regs[2], regs[3], regs[4], regs[5]];
+                    let args = arguments(&regs);
                     let helper = &self.text.called[inst.imm as usize];
                     // SAFETY: checked, none; unchecked, by the caller's contract.
                     regs[0] = unsafe { self.call::<CHECKED>(helper, args)? };
@@ -414,7 +415,7 @@ impl<'r> Execution<'r> {
                         }
                     } else {
                         self.pc = slot!();
-                        let args = [regs[1], regs[2], regs[3], regs[4], regs[5]];
+                        let args = arguments(&regs);
                         let id = i32::try_from(callee as i64).map(HelperId);
                         let helper = id.ok().filter(|id| self.context.type_.has_helper(*id));
                         let Some(helper) =
@@ -443,7 +444,7 @@ impl<'r> Execution<'r> {
                     }
                 }
                 Code::Exit => {
-                    if self.depth == base_depth {
+                    if self.depth() == base_depth {
                         return Ok(regs[0]);
                     }
                     let slot = self.leave(&mut regs);
@@ -456,6 +457,12 @@ impl<'r> Execution<'r> {
             }
         }
     }
+}
+
+/// `r1` to `r5`, where they are: a copy of all at once would have to wait for the single stores before it.
+#[inline(always)]
+fn arguments(regs: &Registers) -> &[u64; 5] {
+    regs[1..].first_chunk().expect("there are more than 5")
 }
 
 /// What was found where a program loads or stores.
@@ -491,7 +498,7 @@ impl<'r> Execution<'r> {
 
     /// Makes the current frame zero: it may hold what another program left.
     fn clear_frame(&self) {
-        let end = (super::MAX_FRAMES - self.depth) * FRAME_SIZE / 8;
+        let end = (MAX_FRAMES - self.depth()) * FRAME_SIZE / 8;
         for word in &self.cpu.stack[end - FRAME_SIZE / 8..end] {
             word.set(0);
         }
@@ -500,13 +507,10 @@ impl<'r> Execution<'r> {
     /// Makes a frame for a function that was called from before slot `pc`.
     fn enter(&mut self, pc: usize, regs: &mut Registers) -> Result<(), TrapKind> {
         self.pc = pc;
-        if self.depth == MAX_FRAMES - 1 {
-            return Err(TrapKind::CallDepth);
-        }
         self.fuel = self.fuel.checked_sub(1).ok_or(TrapKind::Fuel)?;
         let saved = [regs[6], regs[7], regs[8], regs[9]];
-        self.frames[self.depth] = Some(Frame { text: self.text, context: self.context, pc, saved, loops: self.loops });
-        self.depth += 1;
+        let frame = Frame { text: self.text, context: self.context, pc, saved, loops: self.loops };
+        self.frames.try_push(frame).map_err(|_| TrapKind::CallDepth)?;
         self.loops = MAX_LOOPS;
         regs[FP] = self.frame_end();
         Ok(())
@@ -514,8 +518,7 @@ impl<'r> Execution<'r> {
 
     /// Gives up the frame of a function that has ended; gives the slot to go on at.
     fn leave(&mut self, regs: &mut Registers) -> usize {
-        self.depth -= 1;
-        let frame = self.frames[self.depth].take().expect("a function that was called has a caller");
+        let frame = self.frames.pop().expect("a function that was called has a caller");
         regs[6..10].copy_from_slice(&frame.saved);
         regs[FP] = self.frame_end();
         self.text = frame.text;
@@ -531,24 +534,22 @@ impl<'r> Execution<'r> {
     pub(crate) unsafe fn call_back<const CHECKED: bool>(
         &mut self,
         slot: usize,
-        args: [u64; 5],
+        r1: u64,
+        r2: u64,
     ) -> Result<u64, TrapKind> {
-        if self.depth == MAX_FRAMES - 1 {
-            return Err(TrapKind::CallDepth);
-        }
         self.fuel = self.fuel.checked_sub(1).ok_or(TrapKind::Fuel)?;
-        let (pc, loops) = (self.pc, self.loops);
-        self.depth += 1;
+        let frame = Frame { text: self.text, context: self.context, pc: self.pc, saved: [0; 4], loops: self.loops };
+        self.frames.try_push(frame).map_err(|_| TrapKind::CallDepth)?;
         self.callbacks += 1;
         self.loops = MAX_LOOPS;
         // SAFETY: the caller's contract.
-        let result = unsafe { self.run::<CHECKED>(slot, args) };
+        let result = unsafe { self.run::<CHECKED>(slot, r1, r2) };
+        self.callbacks -= 1;
         if result.is_ok() {
-            self.depth -= 1;
-            (self.pc, self.loops) = (pc, loops);
+            self.frames.pop();
+            (self.text, self.context, self.pc, self.loops) = (frame.text, frame.context, frame.pc, frame.loops);
             (self.reads, self.writes) = (self.stack_span(), self.stack_span());
         }
-        self.callbacks -= 1;
         result
     }
 
@@ -573,8 +574,6 @@ impl<'r> Execution<'r> {
         let Some(array) = text.maps.get(super::map_index(map)).and_then(|map| map.programs()) else {
             return Err(argument(1, map));
         };
-        // What is reserved cannot be committed by another program.
-        self.discard();
         let errno = |errno: i32| (-i64::from(errno)) as u64;
         // Of the index 32 bits count, as in the kernel.
         let index = index as u32 as usize;
@@ -594,6 +593,8 @@ impl<'r> Execution<'r> {
             *r0 = errno(libc::EINVAL);
             return Ok(false);
         }
+        // What is reserved is nothing that another program could commit.
+        self.discard();
         self.tail_calls += 1;
         self.text = target;
         self.loops = MAX_LOOPS;
@@ -605,7 +606,7 @@ impl<'r> Execution<'r> {
         let Some(len) = target.type_.context().size() else { return false };
         let source = self.context;
         // Neither where the context lies that it is made from, nor where that of a caller does.
-        let [first, second] = &self.cpu.contexts[self.depth];
+        let [first, second] = &self.cpu.contexts[self.depth()];
         let area = if source.address == address_of(first) { second } else { first };
         let mut bytes = [0; MAX_CONTEXT_SIZE];
         let bytes = &mut bytes[..len];

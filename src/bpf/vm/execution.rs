@@ -11,6 +11,7 @@ use crate::bpf::memory::{self, Readable};
 use crate::bpf::program::Text;
 use crate::bpf::program_type::{ContextAccess, Ecb, Pointer, ProgramType};
 use crate::sync::epoch::Guard;
+use arrayvec::ArrayVec;
 
 /// Bytes that a program may touch, at least 8 of them: a multiple of accesses of up to that many can be tested at once.
 #[derive(Clone, Copy, Debug)]
@@ -74,8 +75,8 @@ pub(crate) struct Execution<'r> {
     pub(crate) packet: (u64, u64),
     /// The end of the outermost frame.
     pub(crate) stack: u64,
-    pub(crate) frames: [Option<Frame<'r>>; MAX_FRAMES - 1],
-    pub(crate) depth: usize,
+    /// The callers, and what called back.
+    pub(crate) frames: ArrayVec<Frame<'r>, { MAX_FRAMES - 1 }>,
     /// What was read last, and what was written last: nearly always what is touched next.
     pub(crate) reads: Span,
     pub(crate) writes: Span,
@@ -88,8 +89,8 @@ pub(crate) struct Execution<'r> {
     pub(crate) fuel: u64,
     /// The slot behind the instruction that runs, where something else than the interpreter's loop looks at it.
     pub(crate) pc: usize,
-    pub(crate) buffers: [Option<Buffer<'r>>; MAX_BUFFERS],
-    pub(crate) records: [Option<OpenRecord<'r>>; MAX_RECORDS],
+    pub(crate) buffers: ArrayVec<Buffer<'r>, MAX_BUFFERS>,
+    pub(crate) records: ArrayVec<OpenRecord<'r>, MAX_RECORDS>,
     /// Reservations that were still open at an exit, a tail call or a trap.
     pub(crate) discarded: u64,
 }
@@ -127,15 +128,14 @@ impl<'r> Execution<'r> {
             context: Context { type_: &text.type_, address: if len == 0 { 0 } else { address }, len },
             packet: (packet, packet + packet_len as u64),
             stack: stack + size,
-            frames: [const { None }; MAX_FRAMES - 1],
-            depth: 0,
+            frames: ArrayVec::new(),
             callbacks: 0,
             tail_calls: 0,
             loops: super::MAX_LOOPS,
             fuel,
             pc: 0,
-            buffers: [const { None }; MAX_BUFFERS],
-            records: [const { None }; MAX_RECORDS],
+            buffers: ArrayVec::new(),
+            records: ArrayVec::new(),
             discarded: 0,
         }
     }
@@ -144,12 +144,17 @@ impl<'r> Execution<'r> {
     pub(crate) fn start(&mut self) -> Result<u64, TrapKind> {
         let length = if self.context.type_.has_length() { self.context.len as u64 } else { 0 };
         // SAFETY: checked.
-        unsafe { self.run::<true>(0, [self.context.address, length, 0, 0, 0]) }
+        unsafe { self.run::<true>(0, self.context.address, length) }
+    }
+
+    /// How many frames there are below the current one.
+    pub(crate) fn depth(&self) -> usize {
+        self.frames.len()
     }
 
     /// The end of the current frame.
     pub(crate) fn frame_end(&self) -> u64 {
-        self.stack - (self.depth * super::FRAME_SIZE) as u64
+        self.stack - (self.depth() * super::FRAME_SIZE) as u64
     }
 
     /// The frames of the current function and of its callers.
@@ -184,7 +189,7 @@ impl<'r> Execution<'r> {
     }
 
     pub(crate) fn buffer(&self, id: u32) -> Option<&Buffer<'r>> {
-        self.buffers.iter().flatten().find(|buffer| buffer.id == id)
+        self.buffers.iter().find(|buffer| buffer.id == id)
     }
 
     /// The memory that `size` bytes at `address` lie in: its start and its size. Not that of the context.
@@ -197,13 +202,13 @@ impl<'r> Execution<'r> {
         let stack = inside(low, self.stack - low);
         let packet = || inside(self.packet.0, self.packet.1 - self.packet.0);
         let buffers = || {
-            self.buffers.iter().flatten().find_map(|buffer| {
+            self.buffers.iter().find_map(|buffer| {
                 let (start, len) = buffer.event.payload();
                 inside(start, len as u64)
             })
         };
         let records = || {
-            self.records.iter().flatten().find_map(|record| {
+            self.records.iter().find_map(|record| {
                 let (start, len) = record.payload();
                 inside(start, len as u64)
             })
@@ -231,7 +236,7 @@ impl<'r> Execution<'r> {
         };
         address.is_multiple_of(size as u64)
             && !within(self.packet.0, self.packet.1)
-            && !self.buffers.iter().flatten().any(buffer)
+            && !self.buffers.iter().any(buffer)
             && (self.region(address, size, true).is_some() || memory())
     }
 
@@ -243,11 +248,21 @@ impl<'r> Execution<'r> {
                 && self.context_access(address, size, false) == Some(ContextAccess::Bytes))
             .then_some(())
         };
-        let fine = size == 0 || self.region(address, size, false).is_some() || context().is_some();
+        let fine = size == 0
+            || self.in_stack(address, size)
+            || self.region(address, size, false).is_some()
+            || context().is_some();
         // SAFETY: none of them at all; or all of them are in one of the regions that this execution may read: what the
         // regions are made of lives longer than the execution (the CPU's stack and rings, the maps that the text holds, the
         // context and the packet that the caller of `run` lent), and it is of the kinds that memory.rs names.
         fine.then(|| unsafe { Readable::new(address, size) })
+    }
+
+    /// Whether they are in the current frame, or in that of a caller.
+    #[inline]
+    fn in_stack(&self, address: u64, size: usize) -> bool {
+        let low = self.frame_end() - super::FRAME_SIZE as u64;
+        address >= low && address < self.stack && size as u64 <= self.stack - address
     }
 
     /// Whether the program may write these bytes.
@@ -256,7 +271,7 @@ impl<'r> Execution<'r> {
             self.context.type_.context().size().is_none()
                 && self.context_access(address, size, true) == Some(ContextAccess::Bytes)
         };
-        size == 0 || self.region(address, size, true).is_some() || context()
+        size == 0 || self.in_stack(address, size) || self.region(address, size, true).is_some() || context()
     }
 
     /// The packet's bytes.
@@ -281,12 +296,9 @@ impl<'r> Execution<'r> {
 
     /// Gives up what is open.
     pub(crate) fn discard(&mut self) {
-        for buffer in &mut self.buffers {
-            self.discarded += u64::from(buffer.take().is_some());
-        }
-        for record in &mut self.records {
-            self.discarded += u64::from(record.take().is_some());
-        }
+        self.discarded += (self.buffers.len() + self.records.len()) as u64;
+        self.buffers.clear();
+        self.records.clear();
     }
 
     /// The trap, with where it happened.

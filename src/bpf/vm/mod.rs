@@ -11,7 +11,7 @@ mod inst;
 mod trap;
 
 pub(crate) use compile::inst;
-pub(crate) use execution::{Buffer, Execution, Lent};
+pub(crate) use execution::{Buffer, Execution, Lent, Span};
 pub(crate) use inst::{Code, Inst};
 pub use trap::{Trap, TrapKind};
 

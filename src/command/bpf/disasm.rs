@@ -2,25 +2,39 @@
 
 use crate::command::output::{Failure, Outcome, stdout};
 use perfring::bpf::elf::{MapSpec, Object, ProgramSpec};
-use perfring::bpf::insn::{Code, CodeOptions, Imm64, Op};
+use perfring::bpf::insn::{Code, CodeError, CodeOptions, Imm64, Op};
 use std::fmt::Write as _;
 use std::io::Write;
 use std::path::PathBuf;
 
+/// What `--help` ends with.
+const OUTPUT: &str = "\
+Output:
+  program NAME, section SECTION, COUNT instructions
+  FUNCTION:
+  ; LINE OF SOURCE @ FILE:NUMBER
+  INDEX: (OPCODE) INSTRUCTION ; WHAT IT REFERS TO
+
+  Programs have an empty line between them. Index and count are in slots of 8 bytes, of which a
+  64-bit immediate takes two. What an instruction refers to is a map, a byte of a section of data
+  (.data+8), or a function. Lines are there where the object was compiled with -g.
+
+Exit status:
+  0 when all is well; 1 when the object cannot be used, which one line on the standard error
+  explains, with section, function, instruction and C line where they are known; 2 when the
+  command line is wrong.
+
+Example:
+  clang -target bpf -mcpu=v3 -O2 -g -c tracer.bpf.c -o tracer.bpf.o
+  perfring bpf disasm tracer.bpf.o --section kprobe/do_exit";
+
 /// Print the programs of an object as text.
 ///
-/// Each program is printed as it would run: linked with every function that it calls, those behind it. First come its name,
-/// its section and its length, then its instructions in the syntax of the kernel's verifier log:
-///
-///   INDEX: (OPCODE) TEXT
-///
-/// Behind `;` stands what an instruction refers to: the map, the byte of a section of data, or the function. Where the object
-/// has debug information (clang's -g), the C line stands before the instructions that were made of it:
-///
-///   ; TEXT OF THE LINE @ FILE:LINE
-///
-/// Functions start with their names. Maps are named with their index as the instructions have it.
+/// A program is a global function of any section but .text. It is printed as it would run: linked with every function that it
+/// calls, those behind it, each once, and in the syntax of the kernel's verifier log. Maps are referred to by their index.
+/// Nothing is loaded, and nothing is run.
 #[derive(clap::Args)]
+#[command(after_long_help = OUTPUT)]
 pub(in crate::command) struct Arguments {
     /// The object file.
     #[arg(value_name = "OBJ")]
@@ -46,10 +60,8 @@ pub(in crate::command) fn run(arguments: &Arguments) -> Result<Outcome, Failure>
     }
     let mut out = stdout();
     for (number, program) in programs.enumerate() {
-        let code = Code::new(program.insns.clone(), CodeOptions { callx: true }).map_err(|error| {
-            let (name, section) = (clean(&program.name), clean(&program.section));
-            Failure::Other(format!("{}: section {section}, program {name}: {error}", path.display()))
-        })?;
+        let code = Code::new(program.insns.clone(), CodeOptions { callx: true })
+            .map_err(|error| Failure::Other(format!("{}: {}", path.display(), explain(program, &error))))?;
         if number > 0 {
             writeln!(out)?;
         }
@@ -57,6 +69,27 @@ pub(in crate::command) fn run(arguments: &Arguments) -> Result<Outcome, Failure>
     }
     out.flush()?;
     Ok(Outcome::Fine)
+}
+
+/// What is wrong with a program, and where; the instruction is one of the linked program.
+fn explain(program: &ProgramSpec, error: &CodeError) -> String {
+    let at = match *error {
+        CodeError::JumpOutside { at, .. }
+        | CodeError::JumpIntoWide { at, .. }
+        | CodeError::JumpOutOfFunction { at, .. }
+        | CodeError::FunctionOutside { at, .. }
+        | CodeError::FunctionIntoWide { at, .. }
+        | CodeError::FallsThrough { at, .. } => Some(at),
+        CodeError::Insn(ref error) => Some(error.at()),
+        _ => None,
+    };
+    let mut text = format!("section {}, program {}", clean(&program.section), clean(&program.name));
+    let line = at.and_then(|at| program.lines.at(at)).filter(|line| line.line != 0);
+    if let Some(line) = line {
+        // A string takes everything.
+        let _ = write!(text, " ({}:{})", clean(line.file), line.line);
+    }
+    format!("{text}: {error}")
 }
 
 fn write(out: &mut impl Write, program: &ProgramSpec, code: &Code, maps: &[MapSpec]) -> Result<(), Failure> {
