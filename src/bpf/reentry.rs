@@ -56,7 +56,7 @@ impl Drop for Entered {
 
 /// A program starts; none if one runs on this thread already, or this thread was interrupted with the lock held.
 pub(crate) fn program() -> Option<Entered> {
-    enter(PROGRAM, PROGRAM | LOCK).then_some(Entered(PhantomData))
+    enter(PROGRAM, PROGRAM | LOCK).then(|| Entered(PhantomData))
 }
 
 /// This thread holds locks of a map, or is about to, until it is dropped.
@@ -75,12 +75,12 @@ impl Drop for Locked {
 
 /// For whoever takes locks of maps, or a guard: also while a program runs.
 pub(crate) fn lock() -> Result<Locked, Busy> {
-    enter(LOCK, LOCK).then_some(Locked(PhantomData)).ok_or(Busy)
+    enter(LOCK, LOCK).then(|| Locked(PhantomData)).ok_or(Busy)
 }
 
 /// The same for whoever waits for programs: not on a thread that runs one.
 pub(crate) fn lock_outside() -> Result<Locked, Busy> {
-    enter(LOCK, PROGRAM | LOCK).then_some(Locked(PhantomData)).ok_or(Busy)
+    enter(LOCK, PROGRAM | LOCK).then(|| Locked(PhantomData)).ok_or(Busy)
 }
 
 /// A guard of the epoch for a time in which the lock is not held: a handler may change maps then.

@@ -378,6 +378,12 @@ impl Hash {
         self.slots.waiting.load(Site::Waiting.order())
     }
 
+    /// Takes a slot out of use.
+    #[cfg(test)]
+    pub(crate) fn take_slot(&self) -> Option<u32> {
+        self.slots.take()
+    }
+
     /// Counts another element; false if there are as many as there may be.
     fn count(&self) -> bool {
         let order = Site::Live.order();

@@ -26,6 +26,8 @@ mod order;
 mod programs;
 #[cfg(not(perfring_loom))]
 mod ringbuf;
+#[cfg(all(test, not(perfring_loom)))]
+mod tests;
 #[cfg(not(perfring_loom))]
 mod values;
 #[cfg(perfring_loom)]
