@@ -53,6 +53,7 @@ mod order;
 mod program;
 #[cfg(not(perfring_loom))]
 pub mod program_type;
+#[cfg(not(perfring_loom))]
 mod reentry;
 #[cfg(not(perfring_loom))]
 mod sys;

@@ -74,7 +74,7 @@ impl MapType {
         matches!(self, Self::Array | Self::PercpuArray | Self::ProgArray | Self::PerfEventArray)
     }
 
-    /// Whether its keys are bytes of the user's.
+    /// Whether it finds its elements by hashing their keys.
     pub(crate) const fn is_hash(self) -> bool {
         matches!(self, Self::Hash | Self::PercpuHash | Self::LruHash)
     }

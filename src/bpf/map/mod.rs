@@ -10,7 +10,6 @@
 
 #[cfg(not(perfring_loom))]
 mod array;
-#[cfg(not(perfring_loom))]
 mod cell;
 mod def;
 mod error;
@@ -19,12 +18,20 @@ mod events;
 #[cfg(not(perfring_loom))]
 mod handle;
 mod hash;
+#[cfg(perfring_loom)]
+#[doc(hidden)]
+pub mod model;
 mod order;
 #[cfg(not(perfring_loom))]
 mod programs;
 #[cfg(not(perfring_loom))]
 mod ringbuf;
+#[cfg(all(test, not(perfring_loom)))]
+mod tests;
+#[cfg(not(perfring_loom))]
 mod values;
+#[cfg(perfring_loom)]
+mod values_model;
 
 pub use def::{MapDef, MapFlags, MapType, UpdateFlags};
 pub use error::MapError;
@@ -34,6 +41,8 @@ pub(crate) use events::Slot;
 pub use handle::{Batch, Elements, Map};
 #[cfg(not(perfring_loom))]
 pub(crate) use ringbuf::OpenRecord;
+#[cfg(perfring_loom)]
+use values_model as values;
 
 /// The order table of the maps: site, order, operation, pair, models.
 #[cfg(perfring_loom)]

@@ -10,7 +10,8 @@ use crate::bpf::map::{MapFlags, OpenRecord};
 use crate::bpf::memory::{self, Readable};
 use crate::bpf::program::Text;
 use crate::bpf::program_type::{ContextAccess, Ecb, Pointer, ProgramType};
-use crate::sync::epoch::{self, Guard};
+use crate::bpf::reentry::Pinned;
+use crate::sync::epoch::Guard;
 use arrayvec::ArrayVec;
 use std::cell::OnceCell;
 
@@ -69,7 +70,7 @@ pub(crate) struct Execution<'r> {
     pub(crate) shared: &'r Shared,
     pub(crate) cpu: &'r Cpu,
     /// What keeps elements and programs where they are from when the first of them is looked up.
-    pub(crate) pinned: &'r OnceCell<Guard>,
+    pub(crate) pinned: &'r OnceCell<Pinned>,
     pub(crate) environment: &'r dyn Environment,
     pub(crate) text: &'r Text,
     pub(crate) context: Context<'r>,
@@ -108,7 +109,7 @@ impl<'r> Execution<'r> {
     pub(crate) fn new(
         shared: &'r Shared,
         cpu: &'r Cpu,
-        pinned: &'r OnceCell<Guard>,
+        pinned: &'r OnceCell<Pinned>,
         environment: &'r dyn Environment,
         text: &'r Text,
         lent: Lent,
@@ -151,7 +152,8 @@ impl<'r> Execution<'r> {
 
     /// What was looked up under it stays until the execution ends.
     pub(crate) fn guard(&self) -> &'r Guard {
-        self.pinned.get_or_init(epoch::pin)
+        let pin = || Pinned::new().expect("where a program looks something up, its thread holds no lock of a map");
+        self.pinned.get_or_init(pin)
     }
 
     /// How many frames there are below the current one.
