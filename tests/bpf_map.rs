@@ -5,7 +5,6 @@ use perfring::bpf::map::{Map, MapDef, MapError, MapFlags, MapType, UpdateFlags};
 use perfring::bpf::{Context, Helpers, Machine, Program, ProgramType, RunOptions};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use UpdateFlags::{Any, Exist, NoExist};
@@ -504,7 +503,8 @@ fn capacity_is_exact_beside_other_threads() {
                     scope.spawn(move || {
                         let (mut model, mut random) = (HashMap::new(), u64::from(thread) + 1);
                         for _ in 0..20_000 {
-                            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                            random =
+                                random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                             let of_key = (random >> 33) as u32 % 32 * 4 + thread;
                             if random >> 60 < 6 {
                                 let there = model.remove(&of_key).is_some();
@@ -530,11 +530,8 @@ fn capacity_is_exact_beside_other_threads() {
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        let expected: BTreeMap<_, _> = models
-            .iter()
-            .flatten()
-            .map(|(of_key, value)| (key(*of_key).to_vec(), word(*value).to_vec()))
-            .collect();
+        let expected: BTreeMap<_, _> =
+            models.iter().flatten().map(|(of_key, value)| (key(*of_key).to_vec(), word(*value).to_vec())).collect();
         assert_eq!(map.iter().map(Result::unwrap).collect::<BTreeMap<_, _>>(), expected);
         assert_eq!(map.len(), expected.len());
         let added = (1000..2000).take_while(|i| map.update(&key(*i), &word(0), NoExist).is_ok()).count();
@@ -564,31 +561,6 @@ fn evictions_beside_other_threads() {
         let found: Vec<_> = map.iter().map(Result::unwrap).collect();
         assert_eq!((found.len(), map.len()), (room as usize, room as usize));
     }
-}
-
-/// Threads that delete, and then do nothing for ever, do not keep memory for elements to themselves.
-#[test]
-fn idle_threads_keep_no_elements() {
-    let map = map(&MapDef::hash("hash", 4, 8, 64));
-    let (deleted, end) = (Barrier::new(2), Barrier::new(151));
-    std::thread::scope(|scope| {
-        for _ in 0..150 {
-            scope.spawn(|| {
-                for i in 0..60 {
-                    map.update(&key(i), &word(0), Any).unwrap();
-                }
-                for i in 0..60 {
-                    map.delete(&key(i)).unwrap();
-                }
-                deleted.wait();
-                end.wait();
-            });
-            deleted.wait();
-        }
-        let results: Vec<_> = (0..10_000).map(|i| map.update(&key(i % 64), &word(0), Any)).collect();
-        end.wait();
-        assert!(results.iter().all(Result::is_ok), "{:?}", results.iter().find(|result| result.is_err()));
-    });
 }
 
 #[derive(Clone, Debug)]
