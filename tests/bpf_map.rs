@@ -5,7 +5,6 @@ use perfring::bpf::map::{Map, MapDef, MapError, MapFlags, MapType, UpdateFlags};
 use perfring::bpf::{Context, Helpers, Machine, Program, ProgramType, RunOptions};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use UpdateFlags::{Any, Exist, NoExist};
@@ -562,31 +561,6 @@ fn evictions_beside_other_threads() {
         let found: Vec<_> = map.iter().map(Result::unwrap).collect();
         assert_eq!((found.len(), map.len()), (room as usize, room as usize));
     }
-}
-
-/// Threads that delete, and then do nothing for ever, do not keep memory for elements to themselves.
-#[test]
-fn idle_threads_keep_no_elements() {
-    let map = map(&MapDef::hash("hash", 4, 8, 64));
-    let (deleted, end) = (Barrier::new(2), Barrier::new(151));
-    std::thread::scope(|scope| {
-        for _ in 0..150 {
-            scope.spawn(|| {
-                for i in 0..60 {
-                    map.update(&key(i), &word(0), Any).unwrap();
-                }
-                for i in 0..60 {
-                    map.delete(&key(i)).unwrap();
-                }
-                deleted.wait();
-                end.wait();
-            });
-            deleted.wait();
-        }
-        let results: Vec<_> = (0..10_000).map(|i| map.update(&key(i % 64), &word(0), Any)).collect();
-        end.wait();
-        assert!(results.iter().all(Result::is_ok), "{:?}", results.iter().find(|result| result.is_err()));
-    });
 }
 
 #[derive(Clone, Debug)]

@@ -17,11 +17,13 @@ use crate::sync::AtomicBool;
 use crate::sync::epoch::{self, Guard};
 use std::fmt;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 /// The first size of a key and its value in a hash that the kernel does not have: what it allocates at once, less its own.
 const MAX_ELEMENT_SIZE: u32 = (4 << 20) - 48;
-/// How often an update from Rust tries to have slots freed that wait.
-const ATTEMPTS: usize = 8;
+/// How often an update from Rust looks for slots that come back: at once, and after a millisecond each time.
+const LOOKS: usize = 8;
+const LOOKS_LATER: usize = 100;
 
 enum Kind {
     Array(Array),
@@ -263,6 +265,9 @@ impl Map {
 
     /// Makes or replaces an element. `BPF_MAP_UPDATE_ELEM`.
     ///
+    /// Where a hash has no memory left, as a great many elements are gone that programs may still look at, this waits for them,
+    /// for about a tenth of a second at the most.
+    ///
     /// # Errors
     /// [`MapError`]
     pub fn update(&self, key: &[u8], value: &[u8], flags: UpdateFlags) -> Result<(), MapError> {
@@ -273,14 +278,21 @@ impl Map {
             return Err(MapError::Value { size: value.len(), expected: values.copied_size() });
         }
         let _locked = reentry::lock().map_err(|_| MapError::Busy)?;
-        for _ in 1..ATTEMPTS {
-            match self.store(key, Source::Bytes(value), flags, &epoch::pin()) {
-                // Elements that are gone are given back as guards come and go.
-                Err(MapError::NoElement { .. }) => epoch::pin().flush(),
-                result => return result,
+        let mut looks = 0;
+        loop {
+            let result = self.store(key, Source::Bytes(value), flags, &epoch::pin());
+            // Elements that are gone are given back as guards come and go.
+            if !matches!(result, Err(MapError::NoElement { .. })) || looks == LOOKS + LOOKS_LATER {
+                return result;
             }
+            epoch::pin().flush();
+            if looks < LOOKS {
+                std::thread::yield_now();
+            } else {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            looks += 1;
         }
-        self.store(key, Source::Bytes(value), flags, &epoch::pin())
     }
 
     fn store(&self, key: &[u8], from: Source<'_>, flags: UpdateFlags, guard: &Guard) -> Result<(), MapError> {

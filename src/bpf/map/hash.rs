@@ -16,8 +16,12 @@ use std::hash::{BuildHasher, RandomState};
 const END: u32 = 0;
 /// Locks, each of several buckets.
 const STRIPES: usize = 64;
-/// Slots beyond the most elements, for those that left and may still be looked at.
+/// Slots beyond the most elements, for those that left and may still be looked at: as many as elements, within these bounds, and
+/// more as far as they take no more than so many bytes. A thread that is put off while a program runs keeps all that leave
+/// meanwhile, and others make some millions in a second. Slots that never were used take no memory but addresses.
 const SPARE: std::ops::RangeInclusive<u32> = 4096..=1 << 20;
+const SPARE_BYTES: usize = 256 << 20;
+const SPARE_OF_BYTES: usize = 1 << 18;
 /// When no more than so many of the spare slots are left, no thread keeps slots that left to itself any more.
 const RESERVE: u32 = 2048;
 /// The most elements (of the kernel's, which has this many buckets at the most).
@@ -27,12 +31,11 @@ const ATTEMPTS: usize = 128;
 /// The factor of hashes without a seed.
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// What an LRU hash knows of a slot: that it has no element; that its element was not used for long, or is as good as new, or
-/// was used. The hand, passing, makes each but the first one less; elements that were not used for long give way.
-const EMPTY: u32 = 0;
-const OLD: u32 = 1;
-const NEW: u32 = 2;
-const USED: u32 = 3;
+/// What an LRU hash knows of an element: that it was not used for long, or is as good as new, or was used. The hand, passing,
+/// makes each but the first one less; elements that were not used for long give way.
+const OLD: u32 = 0;
+const NEW: u32 = 1;
+const USED: u32 = 2;
 
 /// What an update stores.
 #[derive(Clone, Copy)]
@@ -47,7 +50,7 @@ pub(crate) enum Source<'a> {
 struct Slots {
     links: Box<[AtomicU32]>,
     keys: Box<[AtomicU64]>,
-    /// [`EMPTY`] to [`USED`]; only of an LRU hash.
+    /// [`OLD`] to [`USED`]; only of an LRU hash.
     uses: Box<[AtomicU32]>,
     /// The first slot that is free, in the lower half, and a number that grows with each change, in the upper.
     free: AtomicU64,
@@ -145,7 +148,10 @@ impl Hash {
             };
             return Err(MapError::MaxEntries { type_, entries: max_entries });
         }
-        let slots = max_entries + max_entries.clamp(*SPARE.start(), *SPARE.end());
+        let value = value_size.next_multiple_of(8) as usize * cpus.unwrap_or(1);
+        let of_bytes = SPARE_BYTES / (value + key_size as usize + 16);
+        let spare = max_entries.clamp(*SPARE.start(), *SPARE.end()).max(of_bytes.min(SPARE_OF_BYTES) as u32);
+        let slots = max_entries + spare;
         Self::with_slots(key_size, value_size, max_entries, slots, cpus, lru, seeded)
     }
 
@@ -220,19 +226,14 @@ impl Hash {
         whole.iter().map(|bytes| u64::from_le_bytes(*bytes)).chain(last)
     }
 
-    /// The bucket of a key.
+    /// The bucket of a key: each word is folded in by a multiplication of 128 bits, with a factor that nobody knows.
     pub(crate) fn bucket(&self, key: &[u8]) -> usize {
-        self.bucket_of(Self::words(key))
-    }
-
-    /// The bucket of a key of these words: each is folded in by a multiplication of 128 bits, with a factor that nobody knows.
-    fn bucket_of(&self, words: impl Iterator<Item = u64>) -> usize {
         let (start, factor) = self.seed;
         let fold = |a: u64| {
             let product = u128::from(a) * u128::from(factor);
             product as u64 ^ (product >> 64) as u64
         };
-        let hash = words.fold(start ^ FACTOR, |hash, word| fold(hash ^ word).wrapping_add(FACTOR));
+        let hash = Self::words(key).fold(start ^ FACTOR, |hash, word| fold(hash ^ word).wrapping_add(FACTOR));
         fold(hash) as usize & (self.buckets.len() - 1)
     }
 
@@ -296,8 +297,8 @@ impl Hash {
         let slot = self.find(key, guard)?;
         if self.lru {
             let uses = &self.slots.uses[slot];
-            // If it has left meanwhile, and this says that it is there, the hand finds out.
-            if matches!(uses.load(Site::Uses.order()), OLD | NEW) {
+            // Most often it says so already, and its cache line stays where it is.
+            if uses.load(Site::Uses.order()) != USED {
                 uses.store(USED, Site::Uses.order());
             }
         }
@@ -412,14 +413,10 @@ impl Hash {
         for (word, to) in Self::words(key).zip(&self.slots.keys[at..]) {
             to.store(word, Site::KeyStore.order());
         }
-        self.set_uses(slot, uses);
-        self.store(slot, from, true);
-    }
-
-    fn set_uses(&self, slot: u32, uses: u32) {
         if self.lru {
             self.slots.uses[slot as usize].store(uses, Site::Uses.order());
         }
+        self.store(slot, from, true);
     }
 
     /// Replaces an element by one that takes its place in the chain: who follows it finds one or the other. Per-CPU values are
@@ -445,7 +442,6 @@ impl Hash {
 
     /// Frees a slot that nobody can come by any more, once those who did before have ended.
     fn retire(&self, slot: u32, guard: &Guard) {
-        self.set_uses(slot, EMPTY);
         let slots = self.slots.clone();
         let waiting = slots.waiting.fetch_add(1, Site::Waiting.order());
         guard.defer(move || {
@@ -474,25 +470,23 @@ impl Hash {
         Ok(seen)
     }
 
-    /// Has an element give way that was not used for long; its count is the caller's, who holds no lock.
+    /// Has an element give way that was not used for long; its count is the caller's, who holds no lock. The hand goes from
+    /// bucket to bucket: there are not many more than elements.
     fn evict(&self, guard: &Guard) -> bool {
-        let used = self.slots.fresh.load(Site::Live.order()).min(self.slots.len());
-        // As often around as the hand passes an element that was just used before it gives way.
-        for _ in 0..u64::from(USED) * u64::from(used) {
-            let slot = self.hand.fetch_add(1, Site::Uses.order()) % used;
-            let uses = &self.slots.uses[slot as usize];
-            match uses.load(Site::Uses.order()) {
-                EMPTY => continue,
-                OLD => {}
-                more => {
-                    uses.store(more - 1, Site::Uses.order());
-                    continue;
-                }
+        // As often around as the hand passes an element that was just used until it gives way.
+        for _ in 0..(USED as usize + 1) * self.buckets.len() {
+            let bucket = self.hand.fetch_add(1, Site::Uses.order()) as usize & (self.buckets.len() - 1);
+            if self.buckets[bucket].load(Site::LinkOwn.order()) == END {
+                continue;
             }
-            // Its key may be changing: then it is not in the bucket that comes out.
-            let bucket = self.bucket_of(self.words_of(slot));
             let _lock = self.lock(bucket);
-            if let Some(found) = self.find_locked(bucket, |other| other == slot) {
+            let found = self.find_locked(bucket, |slot| {
+                let uses = &self.slots.uses[slot as usize];
+                let before = uses.load(Site::Uses.order());
+                uses.store(before.saturating_sub(1), Site::Uses.order());
+                before == OLD
+            });
+            if let Some(found) = found {
                 self.unlink(bucket, found, guard);
                 return true;
             }

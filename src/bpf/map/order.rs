@@ -18,7 +18,7 @@ crate::sync::order_table! {
         /// Ordered by `LinkLoad`.
         KeyLoad = Relaxed, "hash: load a word of a key (in models: of a value)", pair "-", models "-";
         /// Under the lock of the bucket, or of a slot that nobody else has.
-        LinkOwn = Relaxed, "hash: load or store links under the lock, and of free slots", pair "-", models "-";
+        LinkOwn = Relaxed, "hash: load or store links under the lock, and of free slots; whether a bucket has none", pair "-", models "-";
         /// Exact, as every change is a read-modify-write.
         Live = Relaxed, "hash: count of elements, and of slots that were never used", pair "-", models "-";
         /// A hint.

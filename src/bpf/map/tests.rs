@@ -5,6 +5,7 @@ use super::{MapError, UpdateFlags};
 use crate::bpf::memory::Readable;
 use crate::sync::epoch::{self, Guard};
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Barrier;
 
 fn hash(max_entries: u32, slots: u32, lru: bool) -> Hash {
     Hash::with_slots(4, 8, max_entries, slots, None, lru, true).unwrap()
@@ -157,6 +158,38 @@ fn no_slot_is_lost() {
         assert_eq!(free.len() as u32, SLOTS - hash.len());
         assert!(free.iter().all(|slot| !slots.contains(&(*slot as usize))));
     }
+}
+
+/// Threads that delete, and then do nothing for ever, do not keep slots to themselves.
+#[test]
+fn idle_threads_keep_no_slots() {
+    const THREADS: usize = 40;
+    let hash = hash(64, 64 + 1024, false);
+    let patiently = |key| {
+        for _ in 0..10_000 {
+            match update(&hash, key, 0, &epoch::pin()) {
+                Err(MapError::NoElement { .. }) => epoch::pin().flush(),
+                result => return result,
+            }
+        }
+        Err(MapError::NoElement { waiting: hash.waiting() })
+    };
+    let (done, end) = (Barrier::new(2), Barrier::new(THREADS + 1));
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                let made = (0..60).all(|key| patiently(key).is_ok());
+                let deleted = (0..60).all(|key| delete(&hash, key, &epoch::pin()).is_ok());
+                done.wait();
+                end.wait();
+                assert!(made && deleted);
+            });
+            done.wait();
+        }
+        let result = (0..10_000).try_for_each(|i| patiently(i % 64));
+        end.wait();
+        assert_eq!(result, Ok(()));
+    });
 }
 
 /// Keys that a bad hash would put together.
