@@ -14,7 +14,7 @@ use perfring::bpf::map::{Map, MapDef, UpdateFlags};
 use perfring::bpf::program_type::{ContextLayout, Field, Pointer};
 use perfring::bpf::{Arg, Context, Event, HelperId, Helpers, Machine, Program, ProgramType, Prototype, RunOptions};
 use perfring::record::{ByteOrder, SampleType};
-use perfring::ring::Ring;
+use perfring::ring::{Ring, Wake};
 use solana_sbpf::aligned_memory::AlignedMemory;
 use solana_sbpf::declare_builtin_function;
 use solana_sbpf::ebpf;
@@ -298,7 +298,8 @@ const OUTPUT: &str = "r3 = *(u32 *)(r1 +0)\n*(u64 *)(r10 -48) = r3\n*(u64 *)(r10
     r2 = map[idx:0] ll\nr3 = 0xffffffff ll\nr4 = r10\nr4 += -48\nr5 = 48\ncall bpf_perf_event_output\nexit";
 
 fn probes(trial: bool) {
-    let ring = Ring::confined(64).private().expect("a ring");
+    // A reader that wants to be woken for half a ring: it is looked for that seldom.
+    let ring = Ring::confined(64).wake(Wake::Bytes(128 << 10)).private().expect("a ring");
     let mut consumer = ring.consumer().expect("its consumer");
     let machine = Machine::new(1);
     let events = Map::new(&MapDef::perf_event_array("events", 1), 1).expect("a map");

@@ -11,7 +11,7 @@ use super::sys;
 use super::vm::{Execution, FRAME_SIZE, Lent, MAX_FRAMES, Trap};
 use crate::sync::{self, AtomicU64, Mutex, MutexGuard};
 use crossbeam_utils::CachePadded;
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::sync::Arc;
 use thiserror::Error;
@@ -411,12 +411,11 @@ impl Machine {
             return Err(RunError::Reentrant);
         };
         let cpu = self.0.lease(options.cpu)?;
-        // Nobody is in the way: what this thread was in when it entered, it is not.
-        let guard = reentry::Pinned::new().map_err(|_| RunError::Reentrant)?;
+        let pinned = OnceCell::new();
         let mut execution = Execution::new(
             &self.0,
             &cpu,
-            &guard,
+            &pinned,
             options.environment.unwrap_or(&*self.0.environment),
             &program.0,
             Lent {

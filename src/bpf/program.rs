@@ -158,6 +158,8 @@ impl fmt::Debug for ProgramBuilder<'_> {
     }
 }
 
+/// `r10`, as instructions have it.
+const FRAME: u8 = 10;
 /// The most maps of a program.
 const MAX_MAPS: usize = 1 << 16;
 
@@ -250,6 +252,7 @@ impl<'a> ProgramBuilder<'a> {
             insts: insts.into(),
             called: helpers.into(),
             helpers: self.helpers,
+            has_frame: checked.insns().iter().any(|insn| insn.dst == FRAME || insn.src == FRAME),
             fewest_cpus: (0..self.maps.len())
                 .filter(|at| self.maps[*at].def().type_.is_percpu())
                 .min_by_key(|at| self.maps[*at].cpus()),
@@ -338,6 +341,8 @@ pub(crate) struct Text {
     pub(crate) helpers: Helpers,
     pub(crate) maps: Box<[Map]>,
     pub(crate) checked: Checked,
+    /// Whether an instruction names the frame: only then it is made zero.
+    pub(crate) has_frame: bool,
     /// The map for the fewest CPUs of those that have a value for each, by its index.
     pub(crate) fewest_cpus: Option<usize>,
     line: Option<Line>,

@@ -153,7 +153,12 @@ impl MapError {
             Self::KeySize { type_, size } if type_.is_hash() && *size > super::def::MAX_KEY_SIZE => libc::E2BIG,
             Self::ValueSize { type_, size } if type_.is_data() && *size > 0 => libc::E2BIG,
             Self::MaxEntries { type_, entries } if type_.is_hash() && *entries > 0 => libc::E2BIG,
-            Self::Flags { type_: MapType::LruHash, flags } if flags.contains(MapFlags::NO_PREALLOC) => ENOTSUPP,
+            Self::Flags { type_: type_ @ MapType::LruHash, flags }
+                if flags.contains(MapFlags::NO_PREALLOC)
+                    && (MapFlags::allowed(*type_) | MapFlags::NO_PREALLOC).contains(*flags) =>
+            {
+                ENOTSUPP
+            }
             Self::KeySize { .. }
             | Self::ValueSize { .. }
             | Self::MaxEntries { .. }

@@ -104,7 +104,8 @@ fn check(def: &MapDef) -> Result<(), MapError> {
             value_size > 0 && value_size < MAX_ELEMENT_SIZE - key_size.min(def::MAX_KEY_SIZE),
         ),
     };
-    if !key {
+    // What is too large is told only of what is nothing worse.
+    if !key && !(type_.is_hash() && key_size > 0 && (value_size == 0 || max_entries == 0)) {
         return Err(MapError::KeySize { type_, size: key_size });
     }
     if !value {
@@ -329,9 +330,9 @@ impl Map {
     /// # Errors
     /// [`MapError`]
     pub fn lookup_and_delete(&self, key: &[u8]) -> Result<Option<Vec<u8>>, MapError> {
-        let Kind::Hash(hash) = &self.inner.kind else { return Err(self.unsupported("lookup_and_delete")) };
         self.may_read()?;
         self.may_write()?;
+        let Kind::Hash(hash) = &self.inner.kind else { return Err(self.unsupported("lookup_and_delete")) };
         self.check_key(key)?;
         let mut value = vec![0; self.value_size()];
         let _locked = reentry::lock().map_err(|_| MapError::Busy)?;
@@ -513,12 +514,14 @@ impl Map {
         self.ringbuf().map(RingBuffer::take_consumer).ok_or_else(|| self.unsupported("consumer"))
     }
 
-    /// The address of a value, for a program on this CPU; none where it has none.
-    pub(crate) fn lookup_address(&self, key: &[u8], cpu: usize, guard: &Guard) -> Option<u64> {
+    /// The address of a value, for a program on this CPU; none where it has none. Elements of arrays are always there, and need no
+    /// guard.
+    #[inline]
+    pub(crate) fn lookup_address<'g>(&self, key: &[u8], cpu: usize, guard: impl FnOnce() -> &'g Guard) -> Option<u64> {
         self.check_cpu(cpu).ok()?;
         match &self.inner.kind {
             Kind::Array(array) => Some(array.values().address(array.slot(key)?, cpu)),
-            Kind::Hash(hash) => Some(hash.values().address(hash.lookup(key, guard)?, cpu)),
+            Kind::Hash(hash) => Some(hash.values().address(hash.lookup(key, guard())?, cpu)),
             _ => None,
         }
     }

@@ -40,14 +40,14 @@ impl Programs {
 
     /// Replaces what is in a slot, with the lock of `reentry` held; gives whether there was something.
     pub(crate) fn set(&self, index: u32, program: Option<Program>) -> Result<bool, MapError> {
+        let entries = self.slots.len() as u32;
+        let slot = self.slots.get(index as usize).ok_or(MapError::Index { index, entries })?;
         if let Some(program) = &program
             && *program.type_() != self.owner
         {
             let (type_, owner) = (program.type_().name().to_owned(), self.owner.name().to_owned());
             return Err(MapError::ProgramType { type_, owner });
         }
-        let entries = self.slots.len() as u32;
-        let slot = self.slots.get(index as usize).ok_or(MapError::Index { index, entries })?;
         Ok(slot.swap(program, &epoch::pin()))
     }
 
