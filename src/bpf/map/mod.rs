@@ -7,6 +7,15 @@
 //! them, those of hashes put a new value in the place of the old one, and as in the kernel nothing orders what programs and
 //! updates store in one value: aligned accesses of up to 8 bytes are not torn, anything else may be, and atomic instructions
 //! are atomic among each other.
+//!
+//! What leaves a hash takes memory until nobody can look at it any more. There are spare elements for that: as many as there may
+//! be elements, 4096 at the least, and more where they are small. When all of them wait, as a program does not end, nothing new
+//! can be inserted (`ENOMEM`; from Rust after some patience), and what is there is replaced where it lies, as in an array.
+//!
+//! A thread that is interrupted by a signal handler while it changes or reads a map gets `EBUSY` for all maps there, and programs
+//! are not run. Otherwise a handler may use maps, with keys and values that it has at hand ([`Map::lookup_into`],
+//! [`Map::update`], [`Map::delete`]), but now and then that allocates or frees memory: a handler that may interrupt the allocator
+//! is better off with a thread that does it.
 
 #[cfg(not(perfring_loom))]
 mod array;
