@@ -32,7 +32,10 @@ mod imp {
     mod bpf {
         use std::sync::PoisonError;
         use std::sync::TryLockError;
+        pub(crate) use std::sync::atomic::AtomicPtr;
+        use std::sync::atomic::compiler_fence;
         pub(crate) use std::sync::{Mutex, MutexGuard};
+        pub(crate) use std::thread::yield_now;
         use zerocopy::FromZeros;
 
         /// Locks what nothing breaks when whoever held it panics.
@@ -47,6 +50,12 @@ mod imp {
                 Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
                 Err(TryLockError::WouldBlock) => None,
             }
+        }
+
+        /// Keeps what is before it and what is behind it apart, in the eyes of signal handlers on this thread.
+        #[inline(always)]
+        pub(crate) fn signal_fence() {
+            compiler_fence(super::Ordering::SeqCst);
         }
 
         /// As many zeros, whose memory is taken when they are touched; none where there is not enough.
@@ -74,7 +83,8 @@ mod imp {
 
             /// From now on until the guard is dropped nothing is given back that can be looked at now.
             ///
-            /// The first time on a thread this allocates.
+            /// This, and dropping the guard, must not be interrupted by a signal handler that does it, too. It may allocate,
+            /// and it may run what others deferred.
             pub(crate) fn pin() -> Guard {
                 // On a thread that is ending: as a thread of its own.
                 LOCAL.try_with(LocalHandle::pin).unwrap_or_else(|_| COLLECTOR.register().pin())
@@ -89,8 +99,8 @@ mod imp {
     pub(crate) use loom::sync::Arc;
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-    /// A value of `word`, a multiple of 8, to start a compare-exchange loop with. Not by a load: loom prunes the racing
-    /// executions of a load that is followed by a compare-exchange of the same word.
+    /// A value of `word` to start a compare-exchange loop with. Not by a load: loom prunes the racing executions of a load
+    /// that is followed by a compare-exchange of the same word. This one changes nothing even where it succeeds.
     pub(crate) fn peek(word: &AtomicU64, order: Ordering) -> u64 {
         word.compare_exchange(1, 1, order, order).unwrap_or_else(|current| current)
     }
@@ -109,7 +119,108 @@ mod imp {
 
 #[cfg(all(perfring_loom, feature = "bpf"))]
 mod model {
+    pub(crate) use loom::sync::atomic::AtomicPtr;
     pub(crate) use loom::sync::{Mutex, MutexGuard};
+    pub(crate) use loom::thread::yield_now;
+
+    /// The contract of an epoch, and no more: what was deferred runs after all guards are gone that were there before, and behind
+    /// what was done under them; a guard that comes later is behind what was done before it was deferred.
+    pub(crate) mod epoch {
+        use loom::sync::atomic::AtomicU64;
+        use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+        use std::sync::Mutex;
+
+        /// The most guards of an execution of a model.
+        const GUARDS: usize = 16;
+
+        #[derive(Default)]
+        struct Books {
+            guards: usize,
+            pinned: u64,
+            deferred: Vec<Deferred>,
+        }
+
+        struct Deferred {
+            /// The guards that there had been when it was deferred, and those that it still waits for.
+            before: u64,
+            guards: u64,
+            run: Box<dyn FnOnce() + Send>,
+        }
+
+        /// The books are kept where loom does not see them, each time right behind a read-modify-write that it does see: it
+        /// does not switch threads between the two. So nothing is ordered by the books that the contract does not order.
+        struct Model {
+            /// A bit for each guard that there is.
+            guards: AtomicU64,
+            /// Orders what is deferred before the guards that come later.
+            later: AtomicU64,
+            /// The word that each guard touches when it goes: orders what was done under it before what waited for it.
+            ends: [AtomicU64; GUARDS],
+            books: Mutex<Books>,
+        }
+
+        impl Model {
+            fn books<R>(&self, with: impl FnOnce(&mut Books) -> R) -> R {
+                with(&mut self.books.lock().expect("nobody panics with the books open"))
+            }
+        }
+
+        loom::lazy_static! {
+            static ref MODEL: Model = Model {
+                guards: AtomicU64::new(0),
+                later: AtomicU64::new(0),
+                ends: std::array::from_fn(|_| AtomicU64::new(0)),
+                books: Mutex::default(),
+            };
+        }
+
+        /// What may be looked at while it is there. The number of the guard.
+        pub(crate) struct Guard(usize);
+
+        pub(crate) fn pin() -> Guard {
+            let number = MODEL.books(|books| {
+                books.guards += 1;
+                books.guards - 1
+            });
+            assert!(number < GUARDS, "a model has few guards");
+            MODEL.guards.fetch_or(1 << number, Relaxed);
+            MODEL.books(|books| books.pinned |= 1 << number);
+            MODEL.later.fetch_or(0, Acquire);
+            Guard(number)
+        }
+
+        impl Guard {
+            pub(crate) fn defer<R>(&self, run: impl FnOnce() -> R + Send + 'static) {
+                MODEL.later.fetch_or(0, Release);
+                let guards = MODEL.guards.fetch_or(0, Relaxed);
+                let run = Box::new(move || {
+                    run();
+                });
+                MODEL.books(|books| books.deferred.push(Deferred { before: books.pinned, guards, run }));
+            }
+
+            pub(crate) fn flush(&self) {}
+        }
+
+        impl Drop for Guard {
+            fn drop(&mut self) {
+                let others = !(1 << self.0);
+                MODEL.ends[self.0].fetch_or(1, Release);
+                MODEL.guards.fetch_and(others, Relaxed);
+                let due: Vec<_> = MODEL.books(|books| {
+                    books.deferred.iter_mut().for_each(|deferred| deferred.guards &= others);
+                    books.deferred.extract_if(.., |deferred| deferred.guards == 0).collect()
+                });
+                for deferred in due {
+                    let ends = MODEL.ends.iter().enumerate();
+                    for (_, end) in ends.filter(|(number, _)| deferred.before & 1 << number != 0) {
+                        end.fetch_or(0, Acquire);
+                    }
+                    (deferred.run)();
+                }
+            }
+        }
+    }
 
     pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         mutex.lock().expect("no model panics with a lock held")

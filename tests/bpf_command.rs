@@ -101,3 +101,77 @@ fn arguments_are_checked() {
         "{out}"
     );
 }
+
+#[test]
+fn a_program_is_run() {
+    let (status, out, err) = perfring(&["bpf", "run", &object("data")]);
+    // What it says by bpf_trace_printk goes to the standard error.
+    assert_eq!((status, out.as_str(), err.as_str()), (0, "returned 0x1122334455667788\n", "total 17\n"));
+    let (status, out, err) = perfring(&["bpf", "run", &object("calls"), "--program", "one"]);
+    assert_eq!((status, out.as_str(), err.as_str()), (0, "returned 0x3f1\n", ""));
+    let (status, out, _) = perfring(&["bpf", "run", &object("maps"), "--section", "kprobe/do_exit"]);
+    let expected = "returned 0x1\nmap events: 0 records, 0 lost\nmap ring: 0 records, 0 lost\n";
+    assert_eq!((status, out.as_str()), (0, expected));
+    let (status, out, _) = perfring(&["bpf", "run", &object("calls"), "--program", "one", "--repeat", "3"]);
+    assert!(status == 0 && out.starts_with("returned 0x3f1\n3 runs, ") && out.ends_with(" ns each\n"), "{out}");
+}
+
+#[test]
+fn a_context_and_a_packet_are_read_from_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (context, packet) = (path("context"), path("packet"));
+    std::fs::write(&packet, [7; 64]).unwrap();
+    let run = |bytes: &[u8]| {
+        std::fs::write(&context, bytes).unwrap();
+        perfring(&["bpf", "run", &object("calls"), "--program", "one", "--ctx", &context, "--packet", &packet])
+    };
+    let (status, out, _) = run(&[0; 24]);
+    assert!(status == 0 && out.starts_with("returned 0x"), "{out}");
+    let (status, out, err) = run(&[0; 23]);
+    assert_eq!((status, out.as_str()), (1, ""));
+    assert_eq!(err, format!("perfring: {context}: 23 bytes, and a context of xdp has 24\n"));
+}
+
+#[test]
+fn a_program_that_does_what_it_may_not_is_stopped() {
+    let (status, out, err) = perfring(&["bpf", "run", &object("calls"), "--program", "three"]);
+    assert_eq!((status, out.as_str()), (1, ""));
+    let line = "three: instruction 10 (./calls.bpf.c:79: return beside(*context);): load of 4 bytes at 0x";
+    assert!(err.starts_with(&format!("perfring: {}: {line}", object("calls"))), "{err}");
+    assert_eq!(err.lines().count(), 1);
+}
+
+#[test]
+fn what_cannot_be_run_is_told_of_in_one_line() {
+    let refused = |arguments: &[&str]| {
+        let (status, out, err) = perfring(&[&["bpf", "run"], arguments].concat());
+        assert_eq!((out.as_str(), err.lines().count()), ("", 1), "{err}");
+        (status, err.trim_end().to_owned())
+    };
+    let (status, err) = refused(&[&object("calls")]);
+    assert_eq!(status, 2);
+    assert_eq!(
+        err,
+        "perfring: --section or --program has to say which of one in xdp/one, two in xdp/one, three in raw_tp/sys_enter"
+    );
+    let (status, err) = refused(&[&object("calls"), "--program", "four"]);
+    assert!(
+        status == 1
+            && err.ends_with("no such program: there are one in xdp/one, two in xdp/one, three in raw_tp/sys_enter"),
+        "{err}"
+    );
+    let (status, err) = refused(&[&object("data"), "--type", "file"]);
+    assert_eq!((status, err.as_str()), (2, "perfring: there is no program type file"));
+    let (status, err) = refused(&[&object("maps"), "--section", "dtrace/1"]);
+    assert!(status == 1 && err.ends_with("program first: the type of section dtrace/1 is not known"), "{err}");
+    let (status, err) = refused(&[&object("core")]);
+    assert!(
+        status == 1 && err.ends_with("program wake: instruction 3 depends on the layout of the platform's types"),
+        "{err}"
+    );
+    let (status, err) = refused(&[&object("calls.be"), "--program", "one"]);
+    assert!(status == 1 && err.ends_with("an object of Big endian, which is not this machine's"), "{err}");
+    let (status, err) = refused(&[&object("reserve"), "--section", "uprobe"]);
+    assert!(status == 1 && err.contains("programs of type kprobe may not call bpf_buffer_reserve#"), "{err}");
+}

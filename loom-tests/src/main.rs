@@ -1,14 +1,18 @@
 //! Runs the loom models, and every mutant of every memory order against the models that the order table names for it.
 //!
 //! `run` prints two tables and fails when a model fails, comes to fewer executions than it must, or a mutant survives.
+//! `run PREFIX` does so for the models whose names start with it, and for the mutants that they are to kill.
 //! `model NAME` runs one model, under the mutant in `PERFRING_MUTANT=SITE:ORDER` if that is set.
 
+#[cfg(perfring_loom)]
+mod bpf;
 #[cfg(perfring_loom)]
 mod models;
 
 #[cfg(perfring_loom)]
 mod runner {
-    use crate::models::{MODELS, Model};
+    use crate::bpf;
+    use crate::models::{self, Model};
     use std::process::{Command, ExitCode, Stdio};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +20,15 @@ mod runner {
 
     /// An execution longer than this is one that spins.
     const MAX_BRANCHES: usize = 20_000;
+
+    fn all_models() -> impl Iterator<Item = &'static Model> {
+        models::MODELS.iter().chain(bpf::MODELS)
+    }
+
+    /// The rows of all order tables.
+    fn order_tables() -> impl Iterator<Item = &'static [&'static str; 5]> {
+        perfring::ring::order_table().iter().chain(perfring::bpf::map::order_table())
+    }
 
     /// Searches `model`; gives the number of executions.
     fn search(model: &Model) -> usize {
@@ -33,7 +46,7 @@ mod runner {
     }
 
     fn one(name: &str) -> ExitCode {
-        let Some(model) = MODELS.iter().find(|model| model.name == name) else {
+        let Some(model) = all_models().find(|model| model.name == name) else {
             eprintln!("no model {name}");
             return ExitCode::from(2);
         };
@@ -73,13 +86,13 @@ mod runner {
     fn variants(name: &str) -> impl Iterator<Item = &'static Model> {
         let prefix = format!("{name}_");
         let name = name.to_owned();
-        MODELS.iter().filter(move |model| model.name == name || model.name.starts_with(&prefix))
+        all_models().filter(move |model| model.name == name || model.name.starts_with(&prefix))
     }
 
-    pub fn run() -> ExitCode {
+    pub fn run(prefix: &str) -> ExitCode {
         let mut failures = 0;
         println!("| model | preemptions | executions | seconds |\n|---|---|---|---|");
-        for model in MODELS {
+        for model in all_models().filter(|model| model.name.starts_with(prefix)) {
             let start = Instant::now();
             match in_process(model.name, None) {
                 Some(executions) => {
@@ -98,7 +111,8 @@ mod runner {
         }
         println!("\n| mutant | killed by | seconds |\n|---|---|---|");
         let (mut killed, mut all) = (0, 0);
-        for [site, order, _, _, models] in perfring::ring::order_table() {
+        let wanted = |row: &&[&str; 5]| prefix.is_empty() || models_of(row[4]).any(|name| name.starts_with(prefix));
+        for [site, order, _, _, models] in order_tables().filter(wanted) {
             for name in models_of(models) {
                 if variants(name).next().is_none() {
                     println!("{site} names {name}, which is no model");
@@ -123,10 +137,11 @@ mod runner {
     pub fn main() -> ExitCode {
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-            ["run"] => run(),
+            ["run"] => run(""),
+            ["run", prefix] => run(prefix),
             ["model", name] => one(name),
             _ => {
-                eprintln!("usage: perfring-loom-tests run | model NAME");
+                eprintln!("usage: perfring-loom-tests run [PREFIX] | model NAME");
                 ExitCode::from(2)
             }
         }

@@ -9,9 +9,9 @@ use super::program_type::MAX_CONTEXT_SIZE;
 use super::reentry;
 use super::sys;
 use super::vm::{Execution, FRAME_SIZE, Lent, MAX_FRAMES, Trap};
-use crate::sync::{self, AtomicU64, Mutex, MutexGuard, epoch};
+use crate::sync::{self, AtomicU64, Mutex, MutexGuard};
 use crossbeam_utils::CachePadded;
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::sync::Arc;
 use thiserror::Error;
@@ -325,7 +325,7 @@ impl Machine {
     /// # Errors
     /// [`SetEventError::Reentrant`] where this thread runs a program itself.
     pub fn stats(&self) -> Result<MachineStats, SetEventError> {
-        let _held = reentry::lock().map_err(|_| SetEventError::Reentrant)?;
+        let _held = reentry::lock_outside().map_err(|_| SetEventError::Reentrant)?;
         let mut stats = MachineStats {
             reentrant: self.0.reentrant.load(Site::Counter.order()),
             no_cpu: self.0.no_cpu.load(Site::Counter.order()),
@@ -351,7 +351,7 @@ impl Machine {
         let array = map.events().ok_or_else(|| SetEventError::NotEvents { map: map.def().name.clone() })?;
         let known = u16::try_from(cpu).ok().and_then(|number| Some((number, self.0.cpus.get(usize::from(number))?)));
         let (number, of_cpu) = known.ok_or(SetEventError::UnknownCpu { cpu, cpus: self.cpus() })?;
-        let _held = reentry::lock().map_err(|_| SetEventError::Reentrant)?;
+        let _held = reentry::lock_outside().map_err(|_| SetEventError::Reentrant)?;
         array.check(index)?;
         let mut of_cpu = sync::lock(of_cpu);
         let place = of_cpu.events.iter().position(Option::is_none).unwrap_or(of_cpu.events.len());
@@ -375,7 +375,7 @@ impl Machine {
     /// [`SetEventError`]
     pub fn take_event(&self, map: &Map, index: u32) -> Result<Option<Event>, SetEventError> {
         let array = map.events().ok_or_else(|| SetEventError::NotEvents { map: map.def().name.clone() })?;
-        let _held = reentry::lock().map_err(|_| SetEventError::Reentrant)?;
+        let _held = reentry::lock_outside().map_err(|_| SetEventError::Reentrant)?;
         array.check(index)?;
         if array.get(index).flatten().is_none_or(|slot| slot.machine != self.0.id) {
             return Ok(None);
@@ -411,11 +411,11 @@ impl Machine {
             return Err(RunError::Reentrant);
         };
         let cpu = self.0.lease(options.cpu)?;
-        let guard = epoch::pin();
+        let pinned = OnceCell::new();
         let mut execution = Execution::new(
             &self.0,
             &cpu,
-            &guard,
+            &pinned,
             options.environment.unwrap_or(&*self.0.environment),
             &program.0,
             Lent {

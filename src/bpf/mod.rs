@@ -1,6 +1,32 @@
 //! eBPF programs as producers: instructions, objects, maps and the interpreter.
 //!
 //! Instructions are those of RFC 9669; types, maps, helpers and errno values are those of the uapi header `linux/bpf.h`.
+//!
+//! | to | there is |
+//! |---|---|
+//! | read, write and show instructions | [`insn`] |
+//! | read an object that clang made | [`elf::Object`], [`btf::Btf`] |
+//! | make its maps and load its programs | [`Loader`]; [`Program::builder`] for instructions that come from elsewhere |
+//! | use maps from Rust | [`map::Map`] |
+//! | run programs | [`Machine`], [`Context`]; [`RunOptions`] and [`Environment`] for those that run after the fact |
+//! | receive what they send | [`Event`] in a slot of a perf event array, [`map::Map::take_consumer`] of a ring buffer |
+//! | have helpers and program types of one's own | [`Helpers`], [`ProgramType::builder`] |
+//!
+//! # What a program may do
+//!
+//! It reads and writes its frames, its context as the layout of its type allows, the packet, records that it has open, and the
+//! values of its maps, of any alignment; atomic operations are for frames, values and records of ring buffers, and for aligned
+//! addresses. Every access is tested, and one that is not allowed ends the program with a [`Trap`]. The arguments of helpers are
+//! tested against their [`Prototype`]. A budget of instructions ends programs that do not end themselves.
+//!
+//! A record that a program reserved and did not commit or submit is given up when it ends, when it tail-calls another, and when
+//! it is stopped.
+//!
+//! # Signal handlers
+//!
+//! A program may be started in a signal handler. Where the thread runs one already, or changes a map, it is not started, and
+//! counted ([`RunError::Reentrant`]). The first run on a thread allocates, and so may updates and deletions of hash elements: a
+//! handler should not be the first to run a program on its thread.
 
 #[cfg(not(perfring_loom))]
 pub mod btf;
@@ -27,6 +53,7 @@ mod order;
 mod program;
 #[cfg(not(perfring_loom))]
 pub mod program_type;
+#[cfg(not(perfring_loom))]
 mod reentry;
 #[cfg(not(perfring_loom))]
 mod sys;

@@ -158,6 +158,8 @@ impl fmt::Debug for ProgramBuilder<'_> {
     }
 }
 
+/// `r10`, as instructions have it.
+const FRAME: u8 = 10;
 /// The most maps of a program.
 const MAX_MAPS: usize = 1 << 16;
 
@@ -251,6 +253,7 @@ impl<'a> ProgramBuilder<'a> {
             called: helpers.into(),
             gpl: self.is_gpl(),
             helpers: self.helpers,
+            has_frame: checked.insns().iter().any(|insn| insn.dst == FRAME || insn.src == FRAME),
             fewest_cpus: (0..self.maps.len())
                 .filter(|at| self.maps[*at].def().type_.is_percpu())
                 .min_by_key(|at| self.maps[*at].cpus()),
@@ -345,6 +348,8 @@ pub(crate) struct Text {
     gpl: bool,
     pub(crate) maps: Box<[Map]>,
     pub(crate) checked: Checked,
+    /// Whether an instruction names the frame: only then it is made zero.
+    pub(crate) has_frame: bool,
     /// The map for the fewest CPUs of those that have a value for each, by its index.
     pub(crate) fewest_cpus: Option<usize>,
     line: Option<Line>,

@@ -134,7 +134,7 @@ impl<'r> Call<'_, 'r> {
     /// gives it to the program.
     pub fn lookup(&self, at: usize, key: usize) -> Option<u64> {
         let map = self.map(at)?;
-        self.with_key(key, |key| map.lookup_address(key, self.execution.cpu.number as usize, self.execution.guard))
+        self.with_key(key, |key| map.lookup_address(key, self.execution.cpu.number as usize, || self.execution.guard()))
             .flatten()
     }
 

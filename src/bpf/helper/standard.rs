@@ -107,14 +107,14 @@ fn map_lookup_elem(call: &mut Call<'_, '_>) -> u64 {
 fn map_update_elem(call: &mut Call<'_, '_>) -> u64 {
     let (Some(map), Some(value)) = (call.map(0), call.readable(2)) else { return errno(EINVAL) };
     let Ok(flags) = UpdateFlags::try_from(call.arg(3)) else { return errno(EINVAL) };
-    let (cpu, guard) = (call.cpu() as usize, call.execution.guard);
+    let (cpu, guard) = (call.cpu() as usize, call.execution.guard());
     let result = call.with_key(1, |key| map.update_from(key, cpu, value, flags, guard));
     status(result.unwrap_or(Ok(())).map_err(|error| error.errno()))
 }
 
 fn map_delete_elem(call: &mut Call<'_, '_>) -> u64 {
     let Some(map) = call.map(0) else { return errno(EINVAL) };
-    let guard = call.execution.guard;
+    let guard = call.execution.guard();
     let result = call.with_key(1, |key| map.delete_from(key, guard));
     status(result.unwrap_or(Ok(())).map_err(|error| error.errno()))
 }
@@ -276,7 +276,9 @@ fn perf_event_output(call: &mut Call<'_, '_>) -> u64 {
     let flags = call.arg(2);
     let packet = call.execution.packet();
     // Types with a packet may have it appended; for the others these bits are not defined.
-    let mask = if call.execution.context.type_.context().has_packet() { INDEX_MASK | CTXLEN_MASK } else { INDEX_MASK };
+    let type_ = call.execution.context.type_;
+    let has_packet = type_.context().has_packet() || type_.has_legacy_packet();
+    let mask = if has_packet { INDEX_MASK | CTXLEN_MASK } else { INDEX_MASK };
     if flags & !mask != 0 {
         return errno(EINVAL);
     }
@@ -375,7 +377,7 @@ fn finalize_context(call: &mut Call<'_, '_>) -> u64 {
             return Err(E2BIG);
         }
         let key = number.to_ne_bytes();
-        let address = map.lookup_address(&key, number as usize, execution.guard).ok_or(ENOENT)?;
+        let address = map.lookup_address(&key, number as usize, || execution.guard()).ok_or(ENOENT)?;
         execution.finalize(ecb, address).ok_or(EINVAL)
     };
     let result = finalize(call);

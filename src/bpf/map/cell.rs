@@ -3,49 +3,71 @@
 #![allow(unsafe_code)]
 
 use super::order::Site;
+use crate::sync::AtomicPtr;
 use crate::sync::epoch::{self, Guard};
-use crossbeam_epoch::{Atomic, Owned, Shared};
+use std::marker::PhantomData;
+use std::ptr;
 
 /// A place that is empty or holds a value. Whoever looks needs no lock, and keeps what was found for as long as its guard; what
 /// is replaced is dropped when nobody can have it any more.
 pub(crate) struct Cell<T: Send + Sync + 'static> {
-    content: Atomic<T>,
+    /// Null, or of a `Box`.
+    content: AtomicPtr<T>,
+    /// It owns what it points to.
+    owner: PhantomData<T>,
+}
+
+/// What was taken out of a cell.
+struct Old<T>(*mut T);
+
+// SAFETY: it is a box that waits to be dropped, of a `T` that may be dropped on any thread.
+unsafe impl<T: Send> Send for Old<T> {}
+
+impl<T> Old<T> {
+    /// # Safety
+    /// It came from `Box::into_raw`, and nobody else has it any more, or drops it.
+    unsafe fn drop_it(self) {
+        // SAFETY: the caller's contract.
+        drop(unsafe { Box::from_raw(self.0) });
+    }
 }
 
 impl<T: Send + Sync + 'static> Cell<T> {
     pub(crate) fn new() -> Self {
-        Self { content: Atomic::null() }
+        Self { content: AtomicPtr::new(ptr::null_mut()), owner: PhantomData }
     }
 
     /// What is there.
-    pub(crate) fn load<'g>(&self, guard: &'g Guard) -> Option<&'g T> {
-        let found = self.content.load(Site::CellLoad.order(), guard);
-        // SAFETY: what is not null was made by `swap`, from an `Owned`, before it was stored: the acquire of this load pairs
-        // with the release of that swap. It is destroyed only by a deferred function, after every guard that was there when it
-        // was taken out is gone, and `guard`, which is one of this crate's collector as all in it are, was there: it could still
-        // be found.
+    pub(crate) fn load<'g>(&self, _guard: &'g Guard) -> Option<&'g T> {
+        let found = self.content.load(Site::CellLoad.order());
+        // SAFETY: what is not null was made by `swap`, from a box, before it was stored: the acquire of this load pairs with the
+        // release of that swap. It is dropped only by a deferred function, after every guard is gone that was there when it had
+        // been taken out. A guard that came later does not find it any more; so this one, of the crate's only collector as all
+        // guards are that `sync` gives, was there. No reference but shared ones is made until then.
         unsafe { found.as_ref() }
     }
 
     /// Replaces what is there; gives whether there was something.
-    pub(crate) fn swap(&self, value: Option<T>) -> bool {
-        let guard = epoch::pin();
-        let new = value.map_or_else(Shared::null, |value| Owned::new(value).into_shared(&guard));
-        let old = self.content.swap(new, Site::CellSwap.order(), &guard);
-        if old.is_null() {
+    pub(crate) fn swap(&self, value: Option<T>, guard: &Guard) -> bool {
+        let new = value.map_or(ptr::null_mut(), |value| Box::into_raw(Box::new(value)));
+        let old = Old(self.content.swap(new, Site::CellSwap.order()));
+        if old.0.is_null() {
             return false;
         }
-        // SAFETY: it was in the cell alone, and this swap took it out: nobody can come by it from now on, and nobody else
-        // defers its destruction. Those who came by it before have guards. It may be dropped on any thread: `T` is `Send`.
-        unsafe { guard.defer_destroy(old) };
+        // SAFETY: not null, it is from a box that a swap before this one stored. It was in this cell alone, and this swap took it
+        // out: nobody comes by it from now on, and nobody else drops it. Those who came by it before did so under guards, and
+        // so did the one who stored it: this runs behind all that they did.
+        guard.defer(move || unsafe { old.drop_it() });
         true
     }
 }
 
 impl<T: Send + Sync + 'static> Drop for Cell<T> {
     fn drop(&mut self) {
-        // Not at once: what was found lives as long as the guard under which it was, not as the cell.
-        self.swap(None);
+        if !self.content.load(Site::CellLoad.order()).is_null() {
+            // Not at once: what was found lives as long as the guard under which it was, not as the cell.
+            self.swap(None, &epoch::pin());
+        }
     }
 }
 
@@ -58,7 +80,7 @@ mod tests {
     fn what_was_found_outlives_the_cell() {
         let value = Arc::new(());
         let cell = Cell::new();
-        cell.swap(Some(value.clone()));
+        cell.swap(Some(value.clone()), &epoch::pin());
         let guard = epoch::pin();
         let found = cell.load(&guard).unwrap();
         drop(cell);

@@ -74,6 +74,11 @@ impl MapType {
         matches!(self, Self::Array | Self::PercpuArray | Self::ProgArray | Self::PerfEventArray)
     }
 
+    /// Whether it finds its elements by hashing their keys.
+    pub(crate) const fn is_hash(self) -> bool {
+        matches!(self, Self::Hash | Self::PercpuHash | Self::LruHash)
+    }
+
     /// Whether programs look up, update and delete its values.
     pub const fn is_data(self) -> bool {
         matches!(self, Self::Hash | Self::Array | Self::PercpuHash | Self::PercpuArray | Self::LruHash)

@@ -3,6 +3,9 @@
 use super::{MapFlags, MapType};
 use thiserror::Error;
 
+/// The kernel's own errno value for what is not supported, which escapes it here.
+const ENOTSUPP: i32 = 524;
+
 /// Why a map was not made, or something was not done to it. [`MapError::errno`] is what bpf(2) gives there.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
@@ -80,6 +83,14 @@ pub enum MapError {
         /// Bytes that it has: of per-CPU kinds from Rust those of all CPUs, each rounded up to 8.
         expected: usize,
     },
+    /// A CPU that the map was not made for.
+    #[error("CPU {cpu} in a map for {cpus} CPUs")]
+    Cpu {
+        /// The CPU.
+        cpu: usize,
+        /// For how many CPUs it was made.
+        cpus: usize,
+    },
     /// An index beyond the last.
     #[error("index {index} of {entries}")]
     Index {
@@ -130,14 +141,6 @@ pub enum MapError {
         /// What was tried.
         operation: &'static str,
     },
-    /// The map was made for fewer CPUs.
-    #[error("the CPU {cpu} in a map for {cpus}")]
-    Cpu {
-        /// The CPU.
-        cpu: usize,
-        /// For how many it was made.
-        cpus: usize,
-    },
     /// This thread was interrupted while it held a lock of a map.
     #[error("this thread changes a map already")]
     Busy,
@@ -147,8 +150,15 @@ impl MapError {
     /// The errno value that bpf(2), or the helper, gives: positive.
     pub fn errno(&self) -> i32 {
         match self {
-            Self::KeySize { type_, size } if !type_.is_array() && *size > super::def::MAX_KEY_SIZE => libc::E2BIG,
+            Self::KeySize { type_, size } if type_.is_hash() && *size > super::def::MAX_KEY_SIZE => libc::E2BIG,
             Self::ValueSize { type_, size } if type_.is_data() && *size > 0 => libc::E2BIG,
+            Self::MaxEntries { type_, entries } if type_.is_hash() && *entries > 0 => libc::E2BIG,
+            Self::Flags { type_: type_ @ MapType::LruHash, flags }
+                if flags.contains(MapFlags::NO_PREALLOC)
+                    && (MapFlags::allowed(*type_) | MapFlags::NO_PREALLOC).contains(*flags) =>
+            {
+                ENOTSUPP
+            }
             Self::KeySize { .. }
             | Self::ValueSize { .. }
             | Self::MaxEntries { .. }
@@ -157,15 +167,15 @@ impl MapError {
             | Self::ProgramType { .. }
             | Self::Key { .. }
             | Self::Value { .. }
-            | Self::UpdateFlags { .. }
             | Self::Cpu { .. }
+            | Self::UpdateFlags { .. }
             | Self::Delete => libc::EINVAL,
-            Self::TooLarge { .. } | Self::Index { .. } | Self::Full { .. } => libc::E2BIG,
-            Self::NoMemory { .. } | Self::NoElement { .. } => libc::ENOMEM,
+            Self::Index { .. } | Self::Full { .. } => libc::E2BIG,
+            Self::TooLarge { .. } | Self::NoMemory { .. } | Self::NoElement { .. } => libc::ENOMEM,
             Self::Exists => libc::EEXIST,
             Self::NotFound => libc::ENOENT,
             Self::Permission { .. } => libc::EPERM,
-            Self::Unsupported { .. } => libc::EOPNOTSUPP,
+            Self::Unsupported { .. } => ENOTSUPP,
             Self::Busy => libc::EBUSY,
         }
     }

@@ -17,9 +17,13 @@ use crate::sync::AtomicBool;
 use crate::sync::epoch::{self, Guard};
 use std::fmt;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-/// The largest value (`KMALLOC_MAX_SIZE` less what the kernel adds).
-const MAX_VALUE_SIZE: u32 = (4 << 20) - 512 - 64;
+/// The first size of a key and its value in a hash that the kernel does not have: what it allocates at once, less its own.
+const MAX_ELEMENT_SIZE: u32 = (4 << 20) - 48;
+/// How often an update from Rust looks for slots that come back: at once, and after a millisecond each time.
+const LOOKS: usize = 8;
+const LOOKS_LATER: usize = 100;
 
 enum Kind {
     Array(Array),
@@ -94,10 +98,14 @@ fn check(def: &MapDef) -> Result<(), MapError> {
     let (key, value) = match type_ {
         MapType::Ringbuf => (key_size == 0, value_size == 0),
         MapType::ProgArray | MapType::PerfEventArray => (key_size == 4, value_size == 4),
-        MapType::Array | MapType::PercpuArray => (key_size == 4, (1..=MAX_VALUE_SIZE).contains(&value_size)),
-        _ => ((1..=def::MAX_KEY_SIZE).contains(&key_size), (1..=MAX_VALUE_SIZE).contains(&value_size)),
+        MapType::Array | MapType::PercpuArray => (key_size == 4, (1..=i32::MAX as u32).contains(&value_size)),
+        MapType::Hash | MapType::PercpuHash | MapType::LruHash => (
+            (1..=def::MAX_KEY_SIZE).contains(&key_size),
+            value_size > 0 && value_size < MAX_ELEMENT_SIZE - key_size.min(def::MAX_KEY_SIZE),
+        ),
     };
-    if !key {
+    // What is too large is told only of what is nothing worse.
+    if !key && !(type_.is_hash() && key_size > 0 && (value_size == 0 || max_entries == 0)) {
         return Err(MapError::KeySize { type_, size: key_size });
     }
     if !value {
@@ -224,14 +232,6 @@ impl Map {
         }
     }
 
-    fn slot(&self, key: &[u8], guard: &Guard) -> Option<usize> {
-        match &self.inner.kind {
-            Kind::Array(array) => array.slot(key),
-            Kind::Hash(hash) => hash.lookup(key, guard),
-            _ => None,
-        }
-    }
-
     /// The value of a key; none if the key is not there. `BPF_MAP_LOOKUP_ELEM`.
     ///
     /// # Errors
@@ -254,12 +254,19 @@ impl Map {
         }
         let _locked = reentry::lock().map_err(|_| MapError::Busy)?;
         let guard = epoch::pin();
-        let slot = self.slot(key, &guard);
+        let slot = match &self.inner.kind {
+            Kind::Array(array) => array.slot(key),
+            Kind::Hash(hash) => hash.find(key, &guard),
+            _ => None,
+        };
         slot.inspect(|slot| values.read_all(*slot, to));
         Ok(slot.is_some())
     }
 
     /// Makes or replaces an element. `BPF_MAP_UPDATE_ELEM`.
+    ///
+    /// Where a hash has no memory left, as a great many elements are gone that programs may still look at, this waits for them,
+    /// for about a tenth of a second at the most.
     ///
     /// # Errors
     /// [`MapError`]
@@ -271,7 +278,21 @@ impl Map {
             return Err(MapError::Value { size: value.len(), expected: values.copied_size() });
         }
         let _locked = reentry::lock().map_err(|_| MapError::Busy)?;
-        self.store(key, Source::Bytes(value), flags, &epoch::pin())
+        let mut looks = 0;
+        loop {
+            let result = self.store(key, Source::Bytes(value), flags, &epoch::pin());
+            // Elements that are gone are given back as guards come and go.
+            if !matches!(result, Err(MapError::NoElement { .. })) || looks == LOOKS + LOOKS_LATER {
+                return result;
+            }
+            epoch::pin().flush();
+            if looks < LOOKS {
+                std::thread::yield_now();
+            } else {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            looks += 1;
+        }
     }
 
     fn store(&self, key: &[u8], from: Source<'_>, flags: UpdateFlags, guard: &Guard) -> Result<(), MapError> {
@@ -309,9 +330,9 @@ impl Map {
     /// # Errors
     /// [`MapError`]
     pub fn lookup_and_delete(&self, key: &[u8]) -> Result<Option<Vec<u8>>, MapError> {
-        let Kind::Hash(hash) = &self.inner.kind else { return Err(self.unsupported("lookup_and_delete")) };
         self.may_read()?;
         self.may_write()?;
+        let Kind::Hash(hash) = &self.inner.kind else { return Err(self.unsupported("lookup_and_delete")) };
         self.check_key(key)?;
         let mut value = vec![0; self.value_size()];
         let _locked = reentry::lock().map_err(|_| MapError::Busy)?;
@@ -338,7 +359,7 @@ impl Map {
                 let guard = epoch::pin();
                 let mut bucket = 0;
                 if let Some(key) = key {
-                    let own = hash.bucket_of(key);
+                    let own = hash.bucket(key);
                     let keys = hash.keys(own, &guard);
                     if let Some(at) = keys.iter().position(|(other, _)| other == key) {
                         if let Some((next, _)) = keys.into_iter().nth(at + 1) {
@@ -449,6 +470,9 @@ impl Map {
     /// # Errors
     /// How many were done, and [`MapError`].
     pub fn delete_batch<'a>(&self, keys: impl IntoIterator<Item = &'a [u8]>) -> Result<usize, (usize, MapError)> {
+        if !self.def().type_.is_hash() {
+            return Err((0, self.unsupported("delete_batch")));
+        }
         let mut done = 0;
         for key in keys {
             self.delete(key).map_err(|error| (done, error))?;
@@ -490,11 +514,22 @@ impl Map {
         self.ringbuf().map(RingBuffer::take_consumer).ok_or_else(|| self.unsupported("consumer"))
     }
 
-    /// The address of a value, for a program on this CPU.
-    pub(crate) fn lookup_address(&self, key: &[u8], cpu: usize, guard: &Guard) -> Option<u64> {
-        let (slot, values) = self.slot(key, guard).zip(self.data())?;
-        // A map of fewer CPUs has no value for the others.
-        (cpu < values.copies() || !values.is_percpu()).then(|| values.address(slot, cpu))
+    /// The address of a value, for a program on this CPU; none where it has none. Elements of arrays are always there, and need no
+    /// guard.
+    #[inline]
+    pub(crate) fn lookup_address<'g>(&self, key: &[u8], cpu: usize, guard: impl FnOnce() -> &'g Guard) -> Option<u64> {
+        self.check_cpu(cpu).ok()?;
+        match &self.inner.kind {
+            Kind::Array(array) => Some(array.values().address(array.slot(key)?, cpu)),
+            Kind::Hash(hash) => Some(hash.values().address(hash.lookup(key, guard())?, cpu)),
+            _ => None,
+        }
+    }
+
+    /// Whether there are values of this CPU.
+    fn check_cpu(&self, cpu: usize) -> Result<(), MapError> {
+        let cpus = self.cpus();
+        if self.def().type_.is_percpu() && cpu >= cpus { Err(MapError::Cpu { cpu, cpus }) } else { Ok(()) }
     }
 
     /// Makes or replaces an element, for a program on this CPU.
@@ -509,9 +544,7 @@ impl Map {
         if self.def().flags.contains(MapFlags::RDONLY_PROG) {
             return Err(MapError::Permission { what: "written" });
         }
-        if self.data().is_some_and(|values| values.is_percpu() && cpu >= values.copies()) {
-            return Err(MapError::Cpu { cpu, cpus: self.cpus() });
-        }
+        self.check_cpu(cpu)?;
         let _locked = reentry::lock().map_err(|_| MapError::Busy)?;
         self.store(key, Source::Program(value, cpu), flags, guard)
     }

@@ -6,9 +6,8 @@
 //! by it before goes on from there, and an address of its value stays that of this element.
 
 use super::order::Site;
-use super::values::Values;
-use super::{MapError, UpdateFlags};
-use crate::bpf::memory::Readable;
+use super::values::{Readable, Values};
+use super::{MapError, MapType, UpdateFlags};
 use crate::sync::epoch::Guard;
 use crate::sync::{self, Arc, AtomicU32, AtomicU64, Mutex, MutexGuard};
 use std::hash::{BuildHasher, RandomState};
@@ -17,8 +16,26 @@ use std::hash::{BuildHasher, RandomState};
 const END: u32 = 0;
 /// Locks, each of several buckets.
 const STRIPES: usize = 64;
-/// Slots beyond the most elements, for those that left and may still be looked at.
+/// Slots beyond the most elements, for those that left and may still be looked at: as many as elements, within these bounds, and
+/// more as far as they take no more than so many bytes. A thread that is put off while a program runs keeps all that leave
+/// meanwhile, and others make some millions in a second. Slots that never were used take no memory but addresses.
 const SPARE: std::ops::RangeInclusive<u32> = 4096..=1 << 20;
+const SPARE_BYTES: usize = 256 << 20;
+const SPARE_OF_BYTES: usize = 1 << 18;
+/// When no more than so many of the spare slots are left, no thread keeps slots that left to itself any more.
+const RESERVE: u32 = 2048;
+/// The most elements (of the kernel's, which has this many buckets at the most).
+const MAX_ENTRIES: u32 = 1 << 27;
+/// How often an update of an LRU hash looks for an element that gives way, where others take the place first.
+const ATTEMPTS: usize = 128;
+/// The factor of hashes without a seed.
+const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// What an LRU hash knows of an element: that it was not used for long, or is as good as new, or was used. The hand, passing,
+/// makes each but the first one less; elements that were not used for long give way.
+const OLD: u32 = 0;
+const NEW: u32 = 1;
+const USED: u32 = 2;
 
 /// What an update stores.
 #[derive(Clone, Copy)]
@@ -33,8 +50,8 @@ pub(crate) enum Source<'a> {
 struct Slots {
     links: Box<[AtomicU32]>,
     keys: Box<[AtomicU64]>,
-    /// Whether the element was used since the hand passed; only of an LRU hash.
-    referenced: Box<[AtomicU32]>,
+    /// [`OLD`] to [`USED`]; only of an LRU hash.
+    uses: Box<[AtomicU32]>,
     /// The first slot that is free, in the lower half, and a number that grows with each change, in the upper.
     free: AtomicU64,
     /// Slots from here on were never used.
@@ -68,6 +85,11 @@ impl Slots {
         None
     }
 
+    /// Whether there is none to take, now.
+    fn is_exhausted(&self) -> bool {
+        self.free.load(Site::Waiting.order()) as u32 == END && self.fresh.load(Site::Live.order()) >= self.len()
+    }
+
     /// Nobody has the slot any more.
     fn give_back(&self, slot: u32) {
         let mut top = sync::peek(&self.free, Site::Waiting.order());
@@ -90,9 +112,12 @@ pub(crate) struct Hash {
     values: Values,
     key_size: usize,
     key_words: usize,
-    seed: u64,
-    live: AtomicU32,
+    /// What hashes start with, and the factor.
+    seed: (u64, u64),
+    live: AtomicU64,
     max_entries: u32,
+    /// When more slots wait than this, they are handed to all threads at once.
+    pressure: u32,
     lru: bool,
     hand: AtomicU32,
 }
@@ -115,9 +140,18 @@ impl Hash {
         lru: bool,
         seeded: bool,
     ) -> Result<Self, MapError> {
-        let spare = max_entries.clamp(*SPARE.start(), *SPARE.end());
-        let slots = max_entries.checked_add(spare).filter(|slots| *slots < 1 << 31);
-        let slots = slots.ok_or(MapError::TooLarge { bytes: u128::from(max_entries) * u128::from(value_size) })?;
+        if max_entries > MAX_ENTRIES {
+            let type_ = match (lru, cpus) {
+                (true, _) => MapType::LruHash,
+                (false, Some(_)) => MapType::PercpuHash,
+                (false, None) => MapType::Hash,
+            };
+            return Err(MapError::MaxEntries { type_, entries: max_entries });
+        }
+        let value = value_size.next_multiple_of(8) as usize * cpus.unwrap_or(1);
+        let of_bytes = SPARE_BYTES / (value + key_size as usize + 16);
+        let spare = max_entries.clamp(*SPARE.start(), *SPARE.end()).max(of_bytes.min(SPARE_OF_BYTES) as u32);
+        let slots = max_entries + spare;
         Self::with_slots(key_size, value_size, max_entries, slots, cpus, lru, seeded)
     }
 
@@ -132,9 +166,15 @@ impl Hash {
         seeded: bool,
     ) -> Result<Self, MapError> {
         let values = Values::new(slots as usize, value_size as usize, cpus)?;
-        let buckets = max_entries.checked_next_power_of_two().unwrap_or(1 << 31) as usize;
+        let buckets = max_entries.next_power_of_two() as usize;
         let key_words = (key_size as usize).div_ceil(8);
-        let seed = if seeded { RandomState::new().hash_one(0) } else { 0 };
+        let seed = if seeded {
+            let state = RandomState::new();
+            (state.hash_one(0), state.hash_one(1) | 1)
+        } else {
+            (0, FACTOR)
+        };
+        let spare = slots.saturating_sub(max_entries);
         Ok(Self {
             buckets: sync::zeroed_u32(buckets).ok_or_else(|| no_memory(4 * buckets))?,
             locks: (0..STRIPES.min(buckets)).map(|_| Mutex::new(())).collect(),
@@ -142,7 +182,7 @@ impl Hash {
                 links: sync::zeroed_u32(slots as usize).ok_or_else(|| no_memory(4 * slots as usize))?,
                 keys: sync::zeroed_u64(slots as usize * key_words)
                     .ok_or_else(|| no_memory(8 * slots as usize * key_words))?,
-                referenced: sync::zeroed_u32(if lru { slots as usize } else { 0 })
+                uses: sync::zeroed_u32(if lru { slots as usize } else { 0 })
                     .ok_or_else(|| no_memory(4 * slots as usize))?,
                 free: AtomicU64::new(0),
                 fresh: AtomicU32::new(0),
@@ -152,8 +192,9 @@ impl Hash {
             key_size: key_size as usize,
             key_words,
             seed,
-            live: AtomicU32::new(0),
+            live: AtomicU64::new(0),
             max_entries,
+            pressure: spare - (spare / 2).min(RESERVE),
             lru,
             hand: AtomicU32::new(0),
         })
@@ -165,7 +206,7 @@ impl Hash {
 
     /// Elements that there are.
     pub(crate) fn len(&self) -> u32 {
-        self.live.load(Site::Live.order())
+        self.live.load(Site::Live.order()) as u32
     }
 
     /// How many buckets there are, for who walks them.
@@ -185,29 +226,30 @@ impl Hash {
         whole.iter().map(|bytes| u64::from_le_bytes(*bytes)).chain(last)
     }
 
-    /// The bucket of a key: each word is folded in by a multiplication of 128 bits.
-    fn bucket(&self, key: &[u8]) -> usize {
-        const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-        let fold = |a: u64, b: u64| {
-            let product = u128::from(a) * u128::from(b);
+    /// The bucket of a key: each word is folded in by a multiplication of 128 bits, with a factor that nobody knows.
+    pub(crate) fn bucket(&self, key: &[u8]) -> usize {
+        let (start, factor) = self.seed;
+        let fold = |a: u64| {
+            let product = u128::from(a) * u128::from(factor);
             product as u64 ^ (product >> 64) as u64
         };
-        let hash =
-            Self::words(key).fold(self.seed ^ FACTOR, |hash, word| fold(hash ^ word, FACTOR).wrapping_add(FACTOR));
-        fold(hash, self.seed | 1) as usize & (self.buckets.len() - 1)
+        let hash = Self::words(key).fold(start ^ FACTOR, |hash, word| fold(hash ^ word).wrapping_add(FACTOR));
+        fold(hash) as usize & (self.buckets.len() - 1)
     }
 
     fn has_key(&self, slot: u32, key: &[u8]) -> bool {
+        Self::words(key).eq(self.words_of(slot))
+    }
+
+    /// The words of the key of a slot.
+    fn words_of(&self, slot: u32) -> impl Iterator<Item = u64> {
         let at = slot as usize * self.key_words;
-        let keys = &self.slots.keys[at..at + self.key_words];
-        Self::words(key).zip(keys).all(|(word, own)| word == own.load(Site::KeyLoad.order()))
+        self.slots.keys[at..at + self.key_words].iter().map(|word| word.load(Site::KeyLoad.order()))
     }
 
     /// The key of a slot.
     fn key(&self, slot: u32) -> Vec<u8> {
-        let at = slot as usize * self.key_words;
-        let words = self.slots.keys[at..at + self.key_words].iter();
-        let mut key: Vec<u8> = words.flat_map(|word| word.load(Site::KeyLoad.order()).to_le_bytes()).collect();
+        let mut key: Vec<u8> = self.words_of(slot).flat_map(u64::to_le_bytes).collect();
         key.truncate(self.key_size);
         key
     }
@@ -216,13 +258,13 @@ impl Hash {
         before.map_or(&self.buckets[bucket], |slot| &self.slots.links[slot as usize])
     }
 
-    /// The slot of a key; needs no lock.
-    fn find(&self, key: &[u8], _guard: &Guard) -> Option<u32> {
+    /// The slot of a key; needs no lock. It stays that of the element that it is now for as long as the guard is there.
+    pub(crate) fn find(&self, key: &[u8], _guard: &Guard) -> Option<usize> {
         let mut link = self.buckets[self.bucket(key)].load(Site::LinkLoad.order());
         while link != END {
             let slot = link - 1;
             if self.has_key(slot, key) {
-                return Some(slot);
+                return Some(slot as usize);
             }
             link = self.slots.links[slot as usize].load(Site::LinkLoad.order());
         }
@@ -249,13 +291,15 @@ impl Hash {
         sync::lock(&self.locks[bucket % self.locks.len()])
     }
 
-    /// The slot of a key; an LRU hash remembers that it was used.
+    /// The same for a program: an LRU hash remembers that the element was used. From Rust it does not, as in the kernel: who
+    /// lists a map would otherwise use all of it.
     pub(crate) fn lookup(&self, key: &[u8], guard: &Guard) -> Option<usize> {
-        let slot = self.find(key, guard)? as usize;
+        let slot = self.find(key, guard)?;
         if self.lru {
-            let referenced = &self.slots.referenced[slot];
-            if referenced.load(Site::Referenced.order()) == 0 {
-                referenced.store(1, Site::Referenced.order());
+            let uses = &self.slots.uses[slot];
+            // Most often it says so already, and its cache line stays where it is.
+            if uses.load(Site::Uses.order()) != USED {
+                uses.store(USED, Site::Uses.order());
             }
         }
         Some(slot)
@@ -286,47 +330,93 @@ impl Hash {
         guard: &Guard,
     ) -> Result<(), MapError> {
         let bucket = self.bucket(key);
-        let _lock = self.lock(bucket);
-        let found = self.find_locked(bucket, |slot| self.has_key(slot, key));
-        match (found, flags) {
-            (Some(_), UpdateFlags::NoExist) => return Err(MapError::Exists),
-            (None, UpdateFlags::Exist) => return Err(MapError::NotFound),
-            (Some(found), _) => {
-                self.replace(bucket, found, key, from, guard);
-                return Ok(());
+        let mut counted = false;
+        for _ in 0..ATTEMPTS {
+            let lock = self.lock(bucket);
+            let found = self.find_locked(bucket, |slot| self.has_key(slot, key));
+            let result = match (found, flags) {
+                (Some(_), UpdateFlags::NoExist) => Err(MapError::Exists),
+                (None, UpdateFlags::Exist) => Err(MapError::NotFound),
+                (Some(found), _) => {
+                    self.replace(bucket, found, key, from, guard);
+                    Ok(())
+                }
+                (None, _) => {
+                    counted = counted || self.count();
+                    if counted {
+                        let inserted = self.insert(bucket, key, from);
+                        counted = inserted.is_err();
+                        inserted
+                    } else if !self.lru {
+                        Err(MapError::Full { entries: self.max_entries })
+                    } else if self.slots.is_exhausted() {
+                        Err(self.no_element())
+                    } else {
+                        drop(lock);
+                        counted = self.evict(guard);
+                        if !counted {
+                            // All that are counted are on their way in or out, on other threads.
+                            sync::yield_now();
+                        }
+                        continue;
+                    }
+                }
+            };
+            if counted {
+                self.live.fetch_sub(1, Site::Live.order());
             }
-            (None, _) => {}
+            return result;
         }
-        let counted = self.count() || (self.lru && self.evict(bucket, guard));
-        if !counted {
-            return Err(MapError::Full { entries: self.max_entries });
+        Err(self.no_element())
+    }
+
+    fn no_element(&self) -> MapError {
+        MapError::NoElement { waiting: self.waiting() }
+    }
+
+    /// How many slots left and are not free yet.
+    pub(crate) fn waiting(&self) -> u32 {
+        self.slots.waiting.load(Site::Waiting.order())
+    }
+
+    /// Takes a slot out of use.
+    #[cfg(test)]
+    pub(crate) fn take_slot(&self) -> Option<u32> {
+        self.slots.take()
+    }
+
+    /// Counts another element; false if there are as many as there may be.
+    fn count(&self) -> bool {
+        let order = Site::Live.order();
+        let mut live = sync::peek(&self.live, order);
+        while live < u64::from(self.max_entries) {
+            match self.live.compare_exchange(live, live + 1, order, order) {
+                Ok(_) => return true,
+                Err(now) => live = now,
+            }
         }
-        let Some(slot) = self.slots.take() else {
-            self.live.fetch_sub(1, Site::Live.order());
-            return Err(MapError::NoElement { waiting: self.slots.waiting.load(Site::Waiting.order()) });
-        };
-        self.fill(slot, key, from, true);
+        false
+    }
+
+    /// Makes an element, which is counted, the first of a bucket whose lock is held.
+    fn insert(&self, bucket: usize, key: &[u8], from: Source<'_>) -> Result<(), MapError> {
+        let slot = self.slots.take().ok_or_else(|| self.no_element())?;
+        self.fill(slot, key, from, NEW);
         let first = self.buckets[bucket].load(Site::LinkOwn.order());
         self.slots.links[slot as usize].store(first, Site::LinkOwn.order());
         self.buckets[bucket].store(slot + 1, Site::LinkStore.order());
         Ok(())
     }
 
-    /// Counts another element; false if there are as many as there may be.
-    fn count(&self) -> bool {
-        let order = Site::Live.order();
-        self.live.fetch_update(order, order, |live| (live < self.max_entries).then_some(live + 1)).is_ok()
-    }
-
-    fn fill(&self, slot: u32, key: &[u8], from: Source<'_>, new: bool) {
+    fn fill(&self, slot: u32, key: &[u8], from: Source<'_>, uses: u32) {
         let at = slot as usize * self.key_words;
         for (word, to) in Self::words(key).zip(&self.slots.keys[at..]) {
             to.store(word, Site::KeyStore.order());
         }
         if self.lru {
-            self.slots.referenced[slot as usize].store(0, Site::Referenced.order());
+            self.slots.uses[slot as usize].store(uses, Site::Uses.order());
         }
-        self.store(slot, from, new);
+        self.store(slot, from, true);
     }
 
     /// Replaces an element by one that takes its place in the chain: who follows it finds one or the other. Per-CPU values are
@@ -336,10 +426,7 @@ impl Hash {
             self.store(found.slot, from, false);
             return;
         };
-        self.fill(slot, key, from, true);
-        if self.lru {
-            self.slots.referenced[slot as usize].store(1, Site::Referenced.order());
-        }
+        self.fill(slot, key, from, USED);
         let next = self.slots.links[found.slot as usize].load(Site::LinkOwn.order());
         self.slots.links[slot as usize].store(next, Site::LinkOwn.order());
         self.link(found.before, bucket).store(slot + 1, Site::LinkStore.order());
@@ -356,11 +443,15 @@ impl Hash {
     /// Frees a slot that nobody can come by any more, once those who did before have ended.
     fn retire(&self, slot: u32, guard: &Guard) {
         let slots = self.slots.clone();
-        slots.waiting.fetch_add(1, Site::Waiting.order());
+        let waiting = slots.waiting.fetch_add(1, Site::Waiting.order());
         guard.defer(move || {
-            slots.waiting.fetch_sub(1, Site::Waiting.order());
             slots.give_back(slot);
+            slots.waiting.fetch_sub(1, Site::Waiting.order());
         });
+        // Each thread collects some before it hands them to all; a thread that does nothing any more would keep those.
+        if waiting >= self.pressure {
+            guard.flush();
+        }
     }
 
     /// Deletes an element.
@@ -379,30 +470,23 @@ impl Hash {
         Ok(seen)
     }
 
-    /// Has an element give way that was not used since the hand passed; its count is the caller's. `held` is a bucket whose
-    /// lock the caller holds. Elements whose lock another thread has are passed over.
-    fn evict(&self, held: usize, guard: &Guard) -> bool {
-        let used = self.slots.fresh.load(Site::Live.order()).min(self.slots.len());
-        // Twice around: the first time may only find that all were used.
-        for _ in 0..2 * u64::from(used) {
-            let slot = self.hand.fetch_add(1, Site::Referenced.order()) % used;
-            let referenced = &self.slots.referenced[slot as usize];
-            if referenced.load(Site::Referenced.order()) != 0 {
-                referenced.store(0, Site::Referenced.order());
+    /// Has an element give way that was not used for long; its count is the caller's, who holds no lock. The hand goes from
+    /// bucket to bucket: there are not many more than elements.
+    fn evict(&self, guard: &Guard) -> bool {
+        // As often around as the hand passes an element that was just used until it gives way.
+        for _ in 0..(USED as usize + 1) * self.buckets.len() {
+            let bucket = self.hand.fetch_add(1, Site::Uses.order()) as usize & (self.buckets.len() - 1);
+            if self.buckets[bucket].load(Site::LinkOwn.order()) == END {
                 continue;
             }
-            // Its key may be changing: then it is not in the bucket that comes out.
-            let bucket = self.bucket(&self.key(slot));
-            let stripe = |bucket: usize| bucket % self.locks.len();
-            let _lock = if stripe(bucket) == stripe(held) {
-                None
-            } else {
-                match sync::try_lock(&self.locks[stripe(bucket)]) {
-                    Some(lock) => Some(lock),
-                    None => continue,
-                }
-            };
-            if let Some(found) = self.find_locked(bucket, |other| other == slot) {
+            let _lock = self.lock(bucket);
+            let found = self.find_locked(bucket, |slot| {
+                let uses = &self.slots.uses[slot as usize];
+                let before = uses.load(Site::Uses.order());
+                uses.store(before.saturating_sub(1), Site::Uses.order());
+                before == OLD
+            });
+            if let Some(found) = found {
                 self.unlink(bucket, found, guard);
                 return true;
             }
@@ -421,11 +505,6 @@ impl Hash {
             link = self.slots.links[slot as usize].load(Site::LinkLoad.order());
         }
         found
-    }
-
-    /// The bucket that a key is in, or would be.
-    pub(crate) fn bucket_of(&self, key: &[u8]) -> usize {
-        self.bucket(key)
     }
 }
 

@@ -7,10 +7,18 @@
 //! them, those of hashes put a new value in the place of the old one, and as in the kernel nothing orders what programs and
 //! updates store in one value: aligned accesses of up to 8 bytes are not torn, anything else may be, and atomic instructions
 //! are atomic among each other.
+//!
+//! What leaves a hash takes memory until nobody can look at it any more. There are spare elements for that: as many as there may
+//! be elements, 4096 at the least, and more where they are small. When all of them wait, as a program does not end, nothing new
+//! can be inserted (`ENOMEM`; from Rust after some patience), and what is there is replaced where it lies, as in an array.
+//!
+//! A thread that is interrupted by a signal handler while it changes or reads a map gets `EBUSY` for all maps there, and programs
+//! are not run. Otherwise a handler may use maps, with keys and values that it has at hand ([`Map::lookup_into`],
+//! [`Map::update`], [`Map::delete`]), but now and then that allocates or frees memory: a handler that may interrupt the allocator
+//! is better off with a thread that does it.
 
 #[cfg(not(perfring_loom))]
 mod array;
-#[cfg(not(perfring_loom))]
 mod cell;
 mod def;
 mod error;
@@ -19,12 +27,20 @@ mod events;
 #[cfg(not(perfring_loom))]
 mod handle;
 mod hash;
+#[cfg(perfring_loom)]
+#[doc(hidden)]
+pub mod model;
 mod order;
 #[cfg(not(perfring_loom))]
 mod programs;
 #[cfg(not(perfring_loom))]
 mod ringbuf;
+#[cfg(all(test, not(perfring_loom)))]
+mod tests;
+#[cfg(not(perfring_loom))]
 mod values;
+#[cfg(perfring_loom)]
+mod values_model;
 
 pub use def::{MapDef, MapFlags, MapType, UpdateFlags};
 pub use error::MapError;
@@ -34,6 +50,8 @@ pub(crate) use events::Slot;
 pub use handle::{Batch, Elements, Map};
 #[cfg(not(perfring_loom))]
 pub(crate) use ringbuf::OpenRecord;
+#[cfg(perfring_loom)]
+use values_model as values;
 
 /// The order table of the maps: site, order, operation, pair, models.
 #[cfg(perfring_loom)]

@@ -4,7 +4,8 @@ use super::MapError;
 use super::cell::Cell;
 use crate::bpf::program::Program;
 use crate::bpf::program_type::ProgramType;
-use crate::sync::epoch::Guard;
+use crate::bpf::reentry;
+use crate::sync::epoch::{self, Guard};
 
 /// The most slots.
 const MAX_ENTRIES: u32 = 1 << 24;
@@ -37,23 +38,32 @@ impl Programs {
         self.slots.get(index)?.load(guard)
     }
 
-    /// Replaces what is in a slot; gives whether there was something.
+    /// Replaces what is in a slot, with the lock of `reentry` held; gives whether there was something.
     pub(crate) fn set(&self, index: u32, program: Option<Program>) -> Result<bool, MapError> {
+        let entries = self.slots.len() as u32;
+        let slot = self.slots.get(index as usize).ok_or(MapError::Index { index, entries })?;
         if let Some(program) = &program
             && *program.type_() != self.owner
         {
             let (type_, owner) = (program.type_().name().to_owned(), self.owner.name().to_owned());
             return Err(MapError::ProgramType { type_, owner });
         }
-        let entries = self.slots.len() as u32;
-        let slot = self.slots.get(index as usize).ok_or(MapError::Index { index, entries })?;
-        Ok(slot.swap(program))
+        Ok(slot.swap(program, &epoch::pin()))
     }
 
     /// Empties all slots.
     pub(crate) fn clear(&self) {
+        // It may be that a change of this thread drops the last handle of an array of programs: that holds the lock already.
+        let _locked = reentry::lock().ok();
+        let guard = epoch::pin();
         for slot in &self.slots {
-            slot.swap(None);
+            slot.swap(None, &guard);
         }
+    }
+}
+
+impl Drop for Programs {
+    fn drop(&mut self) {
+        self.clear();
     }
 }

@@ -3,7 +3,8 @@
 #![allow(unsafe_code)]
 
 use super::MapError;
-use crate::bpf::memory::{self, Readable};
+use crate::bpf::memory;
+pub(crate) use crate::bpf::memory::Readable;
 use memmap2::{MmapOptions, MmapRaw};
 
 /// The most bytes of the values of a map.
@@ -55,11 +56,11 @@ impl Values {
     /// The address of the value in a slot, of this CPU's copy where each has one.
     ///
     /// # Panics
-    /// When there is no such slot.
+    /// When there is no such slot, or no such CPU.
     pub(crate) fn address(&self, slot: usize, cpu: usize) -> u64 {
         assert!(slot < self.slots);
-        let copy = if self.copies > 1 { cpu } else { 0 };
-        assert!(copy < self.copies.max(1));
+        let copy = if self.percpu { cpu } else { 0 };
+        assert!(copy < self.copies);
         self.base() + (copy * self.area + slot * self.stride) as u64
     }
 

@@ -479,27 +479,31 @@ enum Found {
 
 impl<'r> Execution<'r> {
     /// What an access that hit neither what was touched last nor the frame is.
-    #[cold]
     #[inline(never)]
     fn find(&self, address: u64, size: usize, write: bool) -> Result<Found, TrapKind> {
-        if let Some((start, len)) = self.region(address, size, write) {
+        let refused = if write { TrapKind::Store { address, size } } else { TrapKind::Load { address, size } };
+        // Nothing else lies where the context does.
+        if !self.in_context(address) {
+            let (start, len) = self.region(address, size, write).ok_or(refused)?;
             return Ok(Span::new(start, len).map_or(Found::Once, Found::Span));
         }
-        match self.context_access(address, size, write) {
-            Some(ContextAccess::Pointer(pointer)) => Ok(Found::Value(self.pointer(pointer))),
-            Some(ContextAccess::Bytes) if self.context.type_.context().size().is_some() => Ok(Found::Once),
-            Some(ContextAccess::Bytes) => {
+        match self.context_access(address, size, write).ok_or(refused)? {
+            ContextAccess::Pointer(pointer) => Ok(Found::Value(self.pointer(pointer))),
+            ContextAccess::Bytes if self.context.type_.context().size().is_some() => Ok(Found::Once),
+            ContextAccess::Bytes => {
                 let hidden = self.context.type_.context().hidden();
                 let (start, len) = (self.context.address + hidden, self.context.len as u64 - hidden);
                 Ok(Span::new(start, len).map_or(Found::Once, Found::Span))
             }
-            None if write => Err(TrapKind::Store { address, size }),
-            None => Err(TrapKind::Load { address, size }),
         }
     }
 
     /// Makes the current frame zero: it may hold what another program left.
     fn clear_frame(&self) {
+        if !self.text.has_frame {
+            // Nothing in it can come by an address of the frame.
+            return;
+        }
         let end = (MAX_FRAMES - self.depth()) * FRAME_SIZE / 8;
         for word in &self.cpu.stack[end - FRAME_SIZE / 8..end] {
             word.set(0);
@@ -583,7 +587,7 @@ impl<'r> Execution<'r> {
             *r0 = errno(libc::E2BIG);
             return Ok(false);
         }
-        let target = match array.load(index, self.guard) {
+        let target = match array.load(index, self.guard()) {
             Some(target) => target,
             None => {
                 *r0 = errno(if index < array.len() { libc::ENOENT } else { libc::E2BIG });

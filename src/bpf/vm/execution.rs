@@ -10,8 +10,10 @@ use crate::bpf::map::{MapFlags, OpenRecord};
 use crate::bpf::memory::{self, Readable};
 use crate::bpf::program::Text;
 use crate::bpf::program_type::{ContextAccess, Ecb, Pointer, ProgramType};
+use crate::bpf::reentry::Pinned;
 use crate::sync::epoch::Guard;
 use arrayvec::ArrayVec;
+use std::cell::OnceCell;
 
 /// Bytes that a program may touch, at least 8 of them: a multiple of accesses of up to that many can be tested at once.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +69,8 @@ pub(crate) struct Buffer<'r> {
 pub(crate) struct Execution<'r> {
     pub(crate) shared: &'r Shared,
     pub(crate) cpu: &'r Cpu,
-    pub(crate) guard: &'r Guard,
+    /// What keeps elements and programs where they are from when the first of them is looked up.
+    pub(crate) pinned: &'r OnceCell<Pinned>,
     pub(crate) environment: &'r dyn Environment,
     pub(crate) text: &'r Text,
     pub(crate) context: Context<'r>,
@@ -106,7 +109,7 @@ impl<'r> Execution<'r> {
     pub(crate) fn new(
         shared: &'r Shared,
         cpu: &'r Cpu,
-        guard: &'r Guard,
+        pinned: &'r OnceCell<Pinned>,
         environment: &'r dyn Environment,
         text: &'r Text,
         lent: Lent,
@@ -122,7 +125,7 @@ impl<'r> Execution<'r> {
             writes: whole,
             shared,
             cpu,
-            guard,
+            pinned,
             environment,
             text,
             context: Context { type_: &text.type_, address: if len == 0 { 0 } else { address }, len },
@@ -147,6 +150,12 @@ impl<'r> Execution<'r> {
         unsafe { self.run::<true>(0, self.context.address, length) }
     }
 
+    /// What was looked up under it stays until the execution ends.
+    pub(crate) fn guard(&self) -> &'r Guard {
+        let pin = || Pinned::new().expect("where a program looks something up, its thread holds no lock of a map");
+        self.pinned.get_or_init(pin)
+    }
+
     /// How many frames there are below the current one.
     pub(crate) fn depth(&self) -> usize {
         self.frames.len()
@@ -161,6 +170,11 @@ impl<'r> Execution<'r> {
     pub(crate) fn stack_span(&self) -> Span {
         let low = self.frame_end() - super::FRAME_SIZE as u64;
         Span::new(low, self.stack - low).expect("a frame has more than 8 bytes")
+    }
+
+    /// Whether an address lies in the context.
+    pub(crate) fn in_context(&self, address: u64) -> bool {
+        self.context_offset(address).is_some()
     }
 
     /// Where in the context an address lies.
@@ -221,7 +235,7 @@ impl<'r> Execution<'r> {
                 if map.def().flags.contains(refused) { None } else { inside(start, len as u64) }
             })
         };
-        stack.or_else(values).or_else(packet).or_else(buffers).or_else(records)
+        stack.or_else(buffers).or_else(records).or_else(packet).or_else(values)
     }
 
     /// Whether atomic operations, or with `write` unset atomic loads, may be done on `size` bytes at `address`: on the stack, on
