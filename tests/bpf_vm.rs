@@ -371,6 +371,29 @@ fn calls_through_registers() {
     }
 }
 
+/// Calls by a number are calls: what a program may not name, it may not number.
+#[test]
+fn calls_through_registers_are_no_way_round() {
+    let machine = Machine::new(1);
+    let run = |type_: &ProgramType, license: &str, helper: HelperId| {
+        let text = format!("r9 = {}\nr1 = r10\nr1 += -8\nr2 = 8\nr3 = 0\ncallx r9\nr0 = 0\nexit", helper.0);
+        let program = Program::builder("test", type_).license(license).callx(true).load(insns(&text)).unwrap();
+        let mut context = vec![0; type_.context().size().unwrap_or(0)];
+        machine.run(&program, Context::new(&mut context)).map_err(|error| match error {
+            RunError::Trap(trap) => trap.kind,
+            other => panic!("{other}"),
+        })
+    };
+    let refused = |helper: HelperId| Err(TrapKind::CallTarget { target: i64::from(helper.0) as u64 });
+    let (memory, xdp) = (ProgramType::memory(), ProgramType::xdp());
+    assert_eq!(run(memory, "GPL", HelperId::GET_CURRENT_COMM), Ok(0));
+    assert_eq!(run(memory, "", HelperId::GET_CURRENT_COMM), Ok(0));
+    assert_eq!(run(memory, "GPL", HelperId::PROBE_READ), Ok(0));
+    assert_eq!(run(memory, "", HelperId::PROBE_READ), refused(HelperId::PROBE_READ), "the licence");
+    assert_eq!(run(xdp, "GPL", HelperId::PROBE_READ), refused(HelperId::PROBE_READ), "the type");
+    assert_eq!(run(memory, "GPL", HelperId::TAIL_CALL), refused(HelperId::TAIL_CALL), "an instruction of its own");
+}
+
 #[test]
 fn may_goto_runs_out() {
     let text = "r0 = 0\nback:\nmay_goto out\nr0 += 1\ngoto back\nout:\nexit";
