@@ -299,6 +299,19 @@ fn wide_immediates() {
         "test: instruction 0: address of byte 16 of the first value of values, which has 16"
     );
     assert_eq!(load("r1 = map[idx:1] ll\nr0 = 0\nexit").unwrap_err().to_string(), "test: instruction 0: map 1 of 1");
+    // A map for a slot: whatever number stands there, but nowhere else than in a 64-bit immediate.
+    let map_at = |text: &str, insn: usize| {
+        let program = Program::builder("test", ProgramType::memory()).map_at(insn, &map).load(insns(text));
+        program.map(|program| Machine::new(1).run(&program, Context::new(&mut [])).unwrap())
+    };
+    let value = "r0 = 0\nr1 = map[fd:77][0]+8 ll\nr0 = *(u64 *)(r1 +0)\nexit";
+    assert_eq!(map_at(value, 1), Ok(0x0202_0202_0202_0202));
+    for insn in [0, 2, 3, 5, usize::MAX] {
+        assert_eq!(
+            map_at(value, insn).unwrap_err().to_string(),
+            format!("test: instruction {insn}: no 64-bit immediate, which the map values was given for")
+        );
+    }
     let function = "r2 = subprog[+6] ll\nr1 = 4\nr3 = 0\nr4 = 0\ncall bpf_loop\nexit\nr0 = 0\nif r1 != 2 goto out\nr0 = 1\nout:\nexit";
     // It ends with the call that does not give 0.
     assert_eq!(run(function), 3);

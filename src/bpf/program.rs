@@ -95,6 +95,12 @@ pub enum LoadErrorKind {
         /// How many there are.
         maps: usize,
     },
+    /// [`ProgramBuilder::map_at`] of a slot in which no 64-bit immediate starts.
+    #[error("no 64-bit immediate, which the map {map} was given for")]
+    MapPlace {
+        /// The map's name.
+        map: String,
+    },
     /// A map by a file descriptor.
     #[error("the map with the file descriptor {fd}, which means nothing here")]
     MapFd {
@@ -158,6 +164,8 @@ impl fmt::Debug for ProgramBuilder<'_> {
     }
 }
 
+/// The opcode of 64-bit immediates.
+const LDDW: u8 = 0x18;
 /// `r10`, as instructions have it.
 const FRAME: u8 = 10;
 /// The most maps of a program.
@@ -217,12 +225,12 @@ impl<'a> ProgramBuilder<'a> {
     /// # Errors
     /// [`LoadError`]
     pub fn load(mut self, mut insns: Vec<Insn>) -> Result<Program, LoadError> {
-        for (insn, map) in &self.at {
-            // What is no 64-bit immediate is found, and named, below.
-            if let Some(insn) = insns.get_mut(*insn) {
-                insn.imm = *map as i32;
-                insn.src = if insn.src == 2 || insn.src == 6 { 6 } else { 5 };
-            }
+        for (at, map) in &self.at {
+            let Some(insn) = insns.get_mut(*at).filter(|insn| insn.opcode == LDDW) else {
+                return Err(self.error(Some(*at), LoadErrorKind::MapPlace { map: self.maps[*map].def().name.clone() }));
+            };
+            insn.imm = *map as i32;
+            insn.src = if insn.src == 2 || insn.src == 6 { 6 } else { 5 };
         }
         if self.maps.len() > MAX_MAPS {
             return Err(self.error(None, LoadErrorKind::Maps { maps: self.maps.len(), most: MAX_MAPS }));
