@@ -238,7 +238,7 @@ impl Hash {
     }
 
     fn has_key(&self, slot: u32, key: &[u8]) -> bool {
-        Self::words(key).eq(self.words_of(slot))
+        Self::words(key).zip(self.words_of(slot)).all(|(word, own)| word == own)
     }
 
     /// The words of the key of a slot.
