@@ -126,6 +126,9 @@ impl<'r> Execution<'r> {
                         match self.find(address, $size, false)? {
                             Found::Span(span) => self.reads = span,
                             Found::Once => {}
+                            Found::Value(_) if inst.code.is_sign_extending() => {
+                                trap!(TrapKind::Load { address, size: $size });
+                            }
                             Found::Value(value) => {
                                 r!(dst) = value;
                                 continue;
@@ -167,10 +170,22 @@ impl<'r> Execution<'r> {
                     unsafe { $store(address, value) }
                 }};
             }
+            macro_rules! exit {
+                () => {{
+                    if self.depth() == base_depth {
+                        return Ok(regs[0]);
+                    }
+                    let slot = self.leave(&mut regs);
+                    text = &self.text.insts;
+                    go!(slot);
+                    frame = self.stack_span();
+                    (self.reads, self.writes) = (frame, frame);
+                }};
+            }
             macro_rules! atomic {
                 ($update:ident, $size:literal, $mask:literal) => {{
                     let address = address!(dst);
-                    if CHECKED && !self.atomic(address, $size) {
+                    if CHECKED && !self.atomic(address, $size, true) {
                         trap!(TrapKind::Atomic { address, size: $size });
                     }
                     let (operand, r0) = (r!(src) & $mask, regs[0] & $mask);
@@ -354,7 +369,7 @@ impl<'r> Execution<'r> {
                 Code::Atomic64 => atomic!(update64, 8, 0xffff_ffff_ffff_ffff),
                 Code::LoadAcquire => {
                     let (address, size) = (address!(src), inst.imm);
-                    if CHECKED && !address.is_multiple_of(size) {
+                    if CHECKED && !self.atomic(address, size as usize, false) {
                         trap!(TrapKind::Atomic { address, size: size as usize });
                     }
                     set!(match size {
@@ -367,7 +382,7 @@ impl<'r> Execution<'r> {
                 }
                 Code::StoreRelease => {
                     let (address, size) = (address!(dst), inst.imm);
-                    if CHECKED && !address.is_multiple_of(size) {
+                    if CHECKED && !self.atomic(address, size as usize, true) {
                         trap!(TrapKind::Atomic { address, size: size as usize });
                     }
                     release();
@@ -381,9 +396,8 @@ impl<'r> Execution<'r> {
                 Code::LoadPacket => match self.load_packet(inst, r!(src)) {
                     Some(value) => regs[0] = value,
                     None => {
-                        // The end of the program, whichever function this is.
-                        self.frames.truncate(base_depth);
-                        return Ok(0);
+                        regs[0] = 0;
+                        exit!();
                     }
                 },
                 Code::CallLocal => {
@@ -422,10 +436,7 @@ impl<'r> Execution<'r> {
                         self.pc = slot!();
                         let args = arguments(&regs);
                         let id = i32::try_from(callee as i64).map(HelperId);
-                        let helper = id.ok().filter(|id| self.context.type_.has_helper(*id));
-                        let Some(helper) =
-                            helper.and_then(|id| self.text.helpers.get(id)).filter(|helper| !helper.is_tail_call())
-                        else {
+                        let Some(helper) = id.ok().and_then(|id| self.text.helper(id)) else {
                             trap!(TrapKind::CallTarget { target: callee });
                         };
                         // SAFETY: as above.
@@ -448,16 +459,7 @@ impl<'r> Execution<'r> {
                         (self.reads, self.writes) = (frame, frame);
                     }
                 }
-                Code::Exit => {
-                    if self.depth() == base_depth {
-                        return Ok(regs[0]);
-                    }
-                    let slot = self.leave(&mut regs);
-                    text = &self.text.insts;
-                    go!(slot);
-                    frame = self.stack_span();
-                    (self.reads, self.writes) = (frame, frame);
-                }
+                Code::Exit => exit!(),
                 Code::Unreachable => unreachable!("the second half of a 64-bit immediate is no target"),
             }
         }
@@ -637,7 +639,7 @@ impl<'r> Execution<'r> {
 
     /// What a legacy load from the packet gives; none where it is not all there.
     fn load_packet(&self, inst: &Inst, index: u64) -> Option<u64> {
-        let index = if inst.src == FP as u8 { 0 } else { index as u32 as i32 };
+        let index = index as u32 as i32;
         let offset = i64::from(index) + i64::from(inst.offset);
         let offset = u64::try_from(offset).ok()?;
         let len = self.packet.1 - self.packet.0;
