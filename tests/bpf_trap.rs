@@ -1,8 +1,8 @@
 //! What programs may not do in checked mode: each stops them, says where, and harms nothing.
 
 use perfring::bpf::insn::assemble_with;
-use perfring::bpf::map::{Map, MapDef, MapFlags};
-use perfring::bpf::{Context, Helpers, Machine, Program, ProgramType, RunError, TrapKind};
+use perfring::bpf::map::{Map, MapDef, MapFlags, MapType};
+use perfring::bpf::{Arg, Context, Helpers, Machine, Program, ProgramType, RunError, TrapKind};
 
 struct Case {
     machine: Machine,
@@ -206,6 +206,139 @@ fn arguments_of_helpers() {
     // A helper does not write to where programs may not.
     let comm = "r1 = map[idx:1][0]+0 ll\nr2 = 8\ncall bpf_get_current_comm\nexit";
     assert!(matches!(case.trap(memory, comm).1, TrapKind::Argument { at: 1, .. }));
+}
+
+/// What makes register `r` an argument that a helper takes, and what it is.
+fn good(arg: Arg, r: usize) -> Option<String> {
+    Some(match arg {
+        Arg::Any | Arg::Scalar | Arg::Constant | Arg::AllocSize | Arg::StackOrNull => format!("r{r} = 0\n"),
+        Arg::Context => format!("r{r} = r6\n"),
+        Arg::Map(types) => {
+            let map =
+                [(MapType::Hash, 2), (MapType::PerfEventArray, 3), (MapType::Ringbuf, 4), (MapType::ProgArray, 5)]
+                    .into_iter()
+                    .find(|(type_, _)| types.has(*type_))?;
+            format!("r{r} = map[idx:{}] ll\n", map.1)
+        }
+        Arg::Key | Arg::Value | Arg::Memory | Arg::UninitMemory | Arg::MemoryOrNull => {
+            format!("r{r} = r10\nr{r} += -64\n")
+        }
+        Arg::Size | Arg::SizeOrZero => format!("r{r} = 8\n"),
+        Arg::ConstStr => format!("r{r} = map[idx:1][0]+0 ll\n"),
+        // Comes last in the text: behind the call and the exit.
+        Arg::Function => format!("r{r} = subprog[FUNCTION] ll\n"),
+        _ => return None,
+    })
+}
+
+/// Instructions that make register `r` what a helper does not take, and the value, where that is known.
+fn bad(arg: Arg, r: usize) -> Vec<(String, Option<u64>)> {
+    let number = |value: i32| (format!("r{r} = {value}\n"), Some(i64::from(value) as u64));
+    let frame = (format!("r{r} = r10\nr{r} += -64\n"), None);
+    let map = |index: usize| (format!("r{r} = map[idx:{index}] ll\n"), None);
+    match arg {
+        Arg::Context => vec![number(0), number(1), frame, (format!("r{r} = r6\nr{r} += 1\n"), None)],
+        // A kind that no helper takes along with the others of the list is among them, unless it takes all.
+        Arg::Map(types) => {
+            let kinds = [MapType::Hash, MapType::PerfEventArray, MapType::Ringbuf, MapType::ProgArray];
+            let others =
+                kinds.into_iter().zip(2..).filter(|(type_, _)| !types.has(*type_)).map(|(_, index)| map(index));
+            [number(0), number(-1), frame].into_iter().chain(others).collect()
+        }
+        Arg::Key | Arg::Value | Arg::Memory | Arg::UninitMemory => {
+            // The frame's last bytes: 3 of a key of 4, 7 of a size of 8.
+            let short = (format!("r{r} = r10\nr{r} += -3\n"), None);
+            vec![number(0), number(1), number(-1), map(0), short]
+        }
+        // More bytes than there are is what the memory before it is refused for.
+        Arg::Size => vec![number(0), (format!("r{r} = 0x100000000 ll\n"), Some(1 << 32))],
+        Arg::ConstStr => vec![number(0), frame, (format!("r{r} = map[idx:0][0]+0 ll\n"), None)],
+        Arg::Function => vec![number(0), frame, map(0)],
+        Arg::StackOrNull => vec![number(1), number(-1)],
+        Arg::Record => vec![number(0), frame],
+        _ => vec![],
+    }
+}
+
+#[test]
+fn each_argument_of_each_helper() {
+    let mut case = Case::new();
+    let memory = ProgramType::memory();
+    case.maps.push(Map::new(&MapDef::perf_event_array("events", 1), 1).unwrap());
+    case.maps.push(Map::new(&MapDef::new("ring", MapType::Ringbuf, 0, 0, 4096), 1).unwrap());
+    case.maps.push(Map::prog_array(&MapDef::prog_array("programs", 1), memory).unwrap());
+    let slots = |text: &str| {
+        let number = |name: &str| Helpers::standard().number(name).map(|id| id.0);
+        assemble_with(&text.replace("FUNCTION", "+0"), &number).unwrap().len()
+    };
+    let mut refused = 0;
+    for id in Helpers::standard().ids() {
+        let prototype = Helpers::standard().prototype(id).unwrap();
+        for (at, wanted) in prototype.args.into_iter().enumerate() {
+            for (bad, value) in bad(wanted, at + 1) {
+                let mut text = "r6 = r1\n".to_owned();
+                let mut function_at = None;
+                for (other, arg) in prototype.args.into_iter().enumerate().filter(|(_, arg)| *arg != Arg::None) {
+                    if other == at {
+                        text += &bad;
+                        continue;
+                    }
+                    function_at = function_at.or((arg == Arg::Function).then(|| slots(&text)));
+                    text += &good(arg, other + 1).unwrap_or_else(|| panic!("{arg:?} of {}", prototype.name));
+                }
+                let call = slots(&text);
+                text += &format!("call {}\nr0 = 0\nexit\n", prototype.name);
+                if let Some(function_at) = function_at {
+                    // From the slot behind the first of the wide instruction.
+                    text = text.replace("FUNCTION", &format!("+{}", slots(&text) - function_at - 1));
+                    text += "r0 = 0\nexit\n";
+                }
+                let expected = (call, id, at + 1, wanted);
+                match case.trap(memory, &text) {
+                    (insn, TrapKind::Argument { helper, name, at, value: found, wanted }) => {
+                        assert_eq!((insn, helper, at, wanted), expected, "{text}");
+                        assert_eq!(name, prototype.name);
+                        assert!(value.is_none_or(|value| value == found), "{text}");
+                    }
+                    other => panic!("{other:?} of {}:\n{text}", prototype.name),
+                }
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 150, "{refused}");
+}
+
+#[test]
+fn ordered_loads_and_stores() {
+    let case = Case::new();
+    let memory = ProgramType::memory();
+    // They are atomic operations: aligned, and where those are.
+    for (size, bytes) in [("u8", 1), ("u16", 2), ("u32", 4), ("u64", 8)] {
+        let load = format!("r0 = load_acquire(({size} *)(r10 -8))\nexit");
+        assert_eq!(case.run(memory, &load), Ok(0));
+        let store = format!("store_release(({size} *)(r10 -8), r1)\nr0 = 0\nexit");
+        assert_eq!(case.run(memory, &store), Ok(0));
+        // One beyond the end of the frame.
+        assert_eq!(case.refused(memory, &load.replace("-8", "+0")), (0, "atomic"));
+        assert_eq!(case.refused(memory, &store.replace("-8", "+0")), (0, "atomic"));
+        if bytes > 1 {
+            assert_eq!(case.refused(memory, &load.replace("-8", "-9")), (0, "atomic"));
+            assert_eq!(case.refused(memory, &store.replace("-8", "-9")), (0, "atomic"));
+        }
+    }
+    // Values of maps; of one that is read-only loads alone.
+    assert_eq!(case.run(memory, "r1 = map[idx:1][0]+0 ll\nr0 = load_acquire((u64 *)(r1 +0))\nexit"), Ok(0));
+    assert_eq!(case.refused(memory, "r1 = map[idx:1][0]+0 ll\nstore_release((u64 *)(r1 +0), r1)\nexit"), (2, "atomic"));
+    // Neither contexts nor packets, as in the kernel.
+    assert_eq!(case.refused(ProgramType::kprobe(), "r0 = load_acquire((u64 *)(r1 +0))\nexit"), (0, "atomic"));
+    let xdp = ProgramType::xdp();
+    assert_eq!(case.refused(xdp, "r0 = load_acquire((u32 *)(r1 +0))\nexit"), (0, "atomic"));
+    let packet = "r2 = *(u32 *)(r1 +0)\n";
+    assert_eq!(case.refused(xdp, &format!("{packet}r0 = load_acquire((u8 *)(r2 +0))\nexit")), (1, "atomic"));
+    assert_eq!(case.refused(xdp, &format!("{packet}store_release((u8 *)(r2 +0), r1)\nr0 = 0\nexit")), (1, "atomic"));
+    // An address has no sign to extend.
+    assert_eq!(case.refused(xdp, "r0 = *(s32 *)(r1 +0)\nexit"), (0, "load"));
 }
 
 #[test]

@@ -299,6 +299,19 @@ fn wide_immediates() {
         "test: instruction 0: address of byte 16 of the first value of values, which has 16"
     );
     assert_eq!(load("r1 = map[idx:1] ll\nr0 = 0\nexit").unwrap_err().to_string(), "test: instruction 0: map 1 of 1");
+    // A map for a slot: whatever number stands there, but nowhere else than in a 64-bit immediate.
+    let map_at = |text: &str, insn: usize| {
+        let program = Program::builder("test", ProgramType::memory()).map_at(insn, &map).load(insns(text));
+        program.map(|program| Machine::new(1).run(&program, Context::new(&mut [])).unwrap())
+    };
+    let value = "r0 = 0\nr1 = map[fd:77][0]+8 ll\nr0 = *(u64 *)(r1 +0)\nexit";
+    assert_eq!(map_at(value, 1), Ok(0x0202_0202_0202_0202));
+    for insn in [0, 2, 3, 5, usize::MAX] {
+        assert_eq!(
+            map_at(value, insn).unwrap_err().to_string(),
+            format!("test: instruction {insn}: no 64-bit immediate, which the map values was given for")
+        );
+    }
     let function = "r2 = subprog[+6] ll\nr1 = 4\nr3 = 0\nr4 = 0\ncall bpf_loop\nexit\nr0 = 0\nif r1 != 2 goto out\nr0 = 1\nout:\nexit";
     // It ends with the call that does not give 0.
     assert_eq!(run(function), 3);
@@ -371,6 +384,29 @@ fn calls_through_registers() {
     }
 }
 
+/// Calls by a number are calls: what a program may not name, it may not number.
+#[test]
+fn calls_through_registers_are_no_way_round() {
+    let machine = Machine::new(1);
+    let run = |type_: &ProgramType, license: &str, helper: HelperId| {
+        let text = format!("r9 = {}\nr1 = r10\nr1 += -8\nr2 = 8\nr3 = 0\ncallx r9\nr0 = 0\nexit", helper.0);
+        let program = Program::builder("test", type_).license(license).callx(true).load(insns(&text)).unwrap();
+        let mut context = vec![0; type_.context().size().unwrap_or(0)];
+        machine.run(&program, Context::new(&mut context)).map_err(|error| match error {
+            RunError::Trap(trap) => trap.kind,
+            other => panic!("{other}"),
+        })
+    };
+    let refused = |helper: HelperId| Err(TrapKind::CallTarget { target: i64::from(helper.0) as u64 });
+    let (memory, xdp) = (ProgramType::memory(), ProgramType::xdp());
+    assert_eq!(run(memory, "GPL", HelperId::GET_CURRENT_COMM), Ok(0));
+    assert_eq!(run(memory, "", HelperId::GET_CURRENT_COMM), Ok(0));
+    assert_eq!(run(memory, "GPL", HelperId::PROBE_READ), Ok(0));
+    assert_eq!(run(memory, "", HelperId::PROBE_READ), refused(HelperId::PROBE_READ), "the licence");
+    assert_eq!(run(xdp, "GPL", HelperId::PROBE_READ), refused(HelperId::PROBE_READ), "the type");
+    assert_eq!(run(memory, "GPL", HelperId::TAIL_CALL), refused(HelperId::TAIL_CALL), "an instruction of its own");
+}
+
 #[test]
 fn may_goto_runs_out() {
     let text = "r0 = 0\nback:\nmay_goto out\nr0 += 1\ngoto back\nout:\nexit";
@@ -427,4 +463,27 @@ fn every_operation_has_run() {
     let missing: Vec<u8> = defined.filter(|opcode| !opcodes.contains(opcode)).collect();
     assert_eq!(missing, [] as [u8; 0], "opcodes without a case");
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["Alu", "ByteSwap", "Mov", "MovSx", "Neg"]);
+}
+
+#[test]
+fn what_threads_share() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Machine>();
+    shared::<Program>();
+    shared::<ProgramType>();
+    shared::<Helpers>();
+    shared::<Map>();
+    let program = Program::builder("test", ProgramType::memory()).load(insns("r0 = r2\nexit")).unwrap();
+    let machine = Machine::new(4);
+    std::thread::scope(|scope| {
+        for len in 0..4 {
+            let (machine, program) = (&machine, &program);
+            scope.spawn(move || {
+                for _ in 0..1000 {
+                    assert_eq!(machine.run(program, Context::new(&mut vec![0; len])), Ok(len as u64));
+                }
+            });
+        }
+    });
+    assert_eq!(machine.stats().unwrap().runs, 4000);
 }

@@ -95,6 +95,12 @@ pub enum LoadErrorKind {
         /// How many there are.
         maps: usize,
     },
+    /// [`ProgramBuilder::map_at`] of a slot in which no 64-bit immediate starts.
+    #[error("no 64-bit immediate, which the map {map} was given for")]
+    MapPlace {
+        /// The map's name.
+        map: String,
+    },
     /// A map by a file descriptor.
     #[error("the map with the file descriptor {fd}, which means nothing here")]
     MapFd {
@@ -158,6 +164,8 @@ impl fmt::Debug for ProgramBuilder<'_> {
     }
 }
 
+/// The opcode of 64-bit immediates.
+const LDDW: u8 = 0x18;
 /// `r10`, as instructions have it.
 const FRAME: u8 = 10;
 /// The most maps of a program.
@@ -217,12 +225,12 @@ impl<'a> ProgramBuilder<'a> {
     /// # Errors
     /// [`LoadError`]
     pub fn load(mut self, mut insns: Vec<Insn>) -> Result<Program, LoadError> {
-        for (insn, map) in &self.at {
-            // What is no 64-bit immediate is found, and named, below.
-            if let Some(insn) = insns.get_mut(*insn) {
-                insn.imm = *map as i32;
-                insn.src = if insn.src == 2 || insn.src == 6 { 6 } else { 5 };
-            }
+        for (at, map) in &self.at {
+            let Some(insn) = insns.get_mut(*at).filter(|insn| insn.opcode == LDDW) else {
+                return Err(self.error(Some(*at), LoadErrorKind::MapPlace { map: self.maps[*map].def().name.clone() }));
+            };
+            insn.imm = *map as i32;
+            insn.src = if insn.src == 2 || insn.src == 6 { 6 } else { 5 };
         }
         if self.maps.len() > MAX_MAPS {
             return Err(self.error(None, LoadErrorKind::Maps { maps: self.maps.len(), most: MAX_MAPS }));
@@ -251,6 +259,7 @@ impl<'a> ProgramBuilder<'a> {
             type_: self.type_.clone(),
             insts: insts.into(),
             called: helpers.into(),
+            gpl: self.is_gpl(),
             helpers: self.helpers,
             has_frame: checked.insns().iter().any(|insn| insn.dst == FRAME || insn.src == FRAME),
             fewest_cpus: (0..self.maps.len())
@@ -262,13 +271,17 @@ impl<'a> ProgramBuilder<'a> {
         })))
     }
 
+    fn is_gpl(&self) -> bool {
+        GPL_COMPATIBLE.contains(&self.license.as_str())
+    }
+
     fn helper(&self, id: HelperId) -> Result<&Arc<Helper>, LoadErrorKind> {
         let helper = self.helpers.get(id).ok_or(LoadErrorKind::UnknownHelper { id })?;
         let name = || helper.prototype.name.clone().into_owned();
         if !self.type_.has_helper(id) {
             return Err(LoadErrorKind::HelperOfType { id, name: name(), type_: self.type_.name().to_owned() });
         }
-        if helper.prototype.gpl_only && !GPL_COMPATIBLE.contains(&self.license.as_str()) {
+        if helper.prototype.gpl_only && !self.is_gpl() {
             return Err(LoadErrorKind::License { id, name: name(), license: self.license.clone() });
         }
         Ok(helper)
@@ -339,6 +352,8 @@ pub(crate) struct Text {
     pub(crate) called: Box<[Arc<Helper>]>,
     /// All that there are, for calls of what a register holds.
     pub(crate) helpers: Helpers,
+    /// Whether the licence goes with the GPL.
+    gpl: bool,
     pub(crate) maps: Box<[Map]>,
     pub(crate) checked: Checked,
     /// Whether an instruction names the frame: only then it is made zero.
@@ -349,6 +364,14 @@ pub(crate) struct Text {
 }
 
 impl Text {
+    /// The helper of this number, for a call of what a register holds; none where the program may not call it, or only where it
+    /// is named.
+    pub(crate) fn helper(&self, id: HelperId) -> Option<&Helper> {
+        let helper = self.helpers.get(id)?;
+        let allowed = self.type_.has_helper(id) && (self.gpl || !helper.prototype.gpl_only) && !helper.is_tail_call();
+        allowed.then_some(&**helper)
+    }
+
     pub(crate) fn line(&self, insn: usize) -> Option<String> {
         self.line.as_ref().and_then(|line| line(insn))
     }

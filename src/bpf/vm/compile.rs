@@ -3,6 +3,9 @@
 use super::{Code, FRAME_SIZE, Inst};
 use crate::bpf::insn::{AluOp, AtomicOp, ByteSwap, Callee, JmpOp, Op, Operand, Reg, Size, Width};
 
+/// The last of the registers that there are for the interpreter alone.
+const NO_REGISTER: u8 = 15;
+
 fn alu(op: AluOp) -> [Code; 4] {
     match op {
         AluOp::Add => [Code::Add64Reg, Code::Add64Imm, Code::Add32Reg, Code::Add32Imm],
@@ -156,8 +159,8 @@ pub(crate) fn inst(op: &Op) -> Inst {
             Inst { dst, src, offset: offset.into(), imm: bytes(size) as u64, ..Inst::new(Code::StoreRelease) }
         }
         Op::LoadPacket { size, index, offset } => {
-            // Without an index register: the frame's end, which is none of those that are allowed.
-            let src = index.map_or(Reg::R10, |index| index).number();
+            // Without an index register: one that no instruction names, and that is 0.
+            let src = index.map_or(NO_REGISTER, Reg::number);
             Inst { src, offset, imm: bytes(size) as u64, ..Inst::new(Code::LoadPacket) }
         }
         Op::Jump { offset, .. } => Inst { offset, ..Inst::new(Code::Jump) },

@@ -117,18 +117,26 @@ impl<'r> Execution<'r> {
             macro_rules! load {
                 ($load:ident, $size:literal) => {{
                     let address = address!(src);
-                    if CHECKED && !self.reads.holds(address, $size) && !frame.holds(address, $size) {
+                    if CHECKED
+                        && !self.reads.holds(address, $size)
+                        && !frame.holds(address, $size)
+                        && !self.context.has_number(address, $size)
+                    {
                         self.pc = slot!();
                         match self.find(address, $size, false)? {
                             Found::Span(span) => self.reads = span,
                             Found::Once => {}
+                            Found::Value(_) if inst.code.is_sign_extending() => {
+                                trap!(TrapKind::Load { address, size: $size });
+                            }
                             Found::Value(value) => {
                                 r!(dst) = value;
                                 continue;
                             }
                         }
                     }
-                    // SAFETY: a span of what this execution may read holds the bytes, or `find` found them; unchecked, by
+                    // SAFETY: a span of what this execution may read holds the bytes, or they are of a number in
+                    // the context, or `find` found them; unchecked, by
                     // the caller's contract.
                     unsafe { $load(address) }
                 }};
@@ -162,10 +170,22 @@ impl<'r> Execution<'r> {
                     unsafe { $store(address, value) }
                 }};
             }
+            macro_rules! exit {
+                () => {{
+                    if self.depth() == base_depth {
+                        return Ok(regs[0]);
+                    }
+                    let slot = self.leave(&mut regs);
+                    text = &self.text.insts;
+                    go!(slot);
+                    frame = self.stack_span();
+                    (self.reads, self.writes) = (frame, frame);
+                }};
+            }
             macro_rules! atomic {
                 ($update:ident, $size:literal, $mask:literal) => {{
                     let address = address!(dst);
-                    if CHECKED && !self.atomic(address, $size) {
+                    if CHECKED && !self.atomic(address, $size, true) {
                         trap!(TrapKind::Atomic { address, size: $size });
                     }
                     let (operand, r0) = (r!(src) & $mask, regs[0] & $mask);
@@ -349,7 +369,7 @@ impl<'r> Execution<'r> {
                 Code::Atomic64 => atomic!(update64, 8, 0xffff_ffff_ffff_ffff),
                 Code::LoadAcquire => {
                     let (address, size) = (address!(src), inst.imm);
-                    if CHECKED && !address.is_multiple_of(size) {
+                    if CHECKED && !self.atomic(address, size as usize, false) {
                         trap!(TrapKind::Atomic { address, size: size as usize });
                     }
                     set!(match size {
@@ -362,7 +382,7 @@ impl<'r> Execution<'r> {
                 }
                 Code::StoreRelease => {
                     let (address, size) = (address!(dst), inst.imm);
-                    if CHECKED && !address.is_multiple_of(size) {
+                    if CHECKED && !self.atomic(address, size as usize, true) {
                         trap!(TrapKind::Atomic { address, size: size as usize });
                     }
                     release();
@@ -376,9 +396,8 @@ impl<'r> Execution<'r> {
                 Code::LoadPacket => match self.load_packet(inst, r!(src)) {
                     Some(value) => regs[0] = value,
                     None => {
-                        // The end of the program, whichever function this is.
-                        self.frames.truncate(base_depth);
-                        return Ok(0);
+                        regs[0] = 0;
+                        exit!();
                     }
                 },
                 Code::CallLocal => {
@@ -417,10 +436,7 @@ impl<'r> Execution<'r> {
                         self.pc = slot!();
                         let args = arguments(&regs);
                         let id = i32::try_from(callee as i64).map(HelperId);
-                        let helper = id.ok().filter(|id| self.context.type_.has_helper(*id));
-                        let Some(helper) =
-                            helper.and_then(|id| self.text.helpers.get(id)).filter(|helper| !helper.is_tail_call())
-                        else {
+                        let Some(helper) = id.ok().and_then(|id| self.text.helper(id)) else {
                             trap!(TrapKind::CallTarget { target: callee });
                         };
                         // SAFETY: as above.
@@ -443,16 +459,7 @@ impl<'r> Execution<'r> {
                         (self.reads, self.writes) = (frame, frame);
                     }
                 }
-                Code::Exit => {
-                    if self.depth() == base_depth {
-                        return Ok(regs[0]);
-                    }
-                    let slot = self.leave(&mut regs);
-                    text = &self.text.insts;
-                    go!(slot);
-                    frame = self.stack_span();
-                    (self.reads, self.writes) = (frame, frame);
-                }
+                Code::Exit => exit!(),
                 Code::Unreachable => unreachable!("the second half of a 64-bit immediate is no target"),
             }
         }
@@ -626,13 +633,13 @@ impl<'r> Execution<'r> {
             whole[..bytes.len()].copy_from_slice(bytes);
             word.set(u64::from_ne_bytes(whole));
         }
-        self.context = Context { type_: &target.type_, address: address_of(area), len };
+        self.context = Context::new(&target.type_, address_of(area), len);
         true
     }
 
     /// What a legacy load from the packet gives; none where it is not all there.
     fn load_packet(&self, inst: &Inst, index: u64) -> Option<u64> {
-        let index = if inst.src == FP as u8 { 0 } else { index as u32 as i32 };
+        let index = index as u32 as i32;
         let offset = i64::from(index) + i64::from(inst.offset);
         let offset = u64::try_from(offset).ok()?;
         let len = self.packet.1 - self.packet.0;

@@ -42,6 +42,22 @@ pub(crate) struct Context<'r> {
     pub(crate) type_: &'r ProgramType,
     pub(crate) address: u64,
     pub(crate) len: usize,
+    /// What the layout allows at each byte.
+    allowed: &'r [u8],
+}
+
+impl<'r> Context<'r> {
+    /// `len` bytes at `address`: as many as the type has, where it has a number of them.
+    pub(crate) fn new(type_: &'r ProgramType, address: u64, len: usize) -> Self {
+        Self { type_, address, len, allowed: type_.context().allowed() }
+    }
+
+    /// Whether a load is one of a number in the context.
+    #[inline(always)]
+    pub(crate) fn has_number(&self, address: u64, size: u8) -> bool {
+        let offset = address.wrapping_sub(self.address);
+        usize::try_from(offset).is_ok_and(|offset| self.allowed.get(offset).is_some_and(|sizes| sizes & size != 0))
+    }
 }
 
 /// A caller, while the function that it called runs.
@@ -128,7 +144,7 @@ impl<'r> Execution<'r> {
             pinned,
             environment,
             text,
-            context: Context { type_: &text.type_, address: if len == 0 { 0 } else { address }, len },
+            context: Context::new(&text.type_, if len == 0 { 0 } else { address }, len),
             packet: (packet, packet + packet_len as u64),
             stack: stack + size,
             frames: ArrayVec::new(),
@@ -210,7 +226,8 @@ impl<'r> Execution<'r> {
     pub(crate) fn region(&self, address: u64, size: usize, write: bool) -> Option<(u64, u64)> {
         let inside = |start: u64, len: u64| {
             let offset = address.wrapping_sub(start);
-            (offset < len && size as u64 <= len - offset).then_some((start, len))
+            let planted = u64::from(cfg!(perfring_planted_bug));
+            (offset < len && size as u64 <= len - offset + planted).then_some((start, len))
         };
         let low = self.frame_end() - super::FRAME_SIZE as u64;
         let stack = inside(low, self.stack - low);
@@ -237,21 +254,22 @@ impl<'r> Execution<'r> {
         stack.or_else(buffers).or_else(records).or_else(packet).or_else(values)
     }
 
-    /// Whether atomic operations may be done on `size` bytes at `address`: on the stack, on values of maps and on records.
-    pub(crate) fn atomic(&self, address: u64, size: usize) -> bool {
+    /// Whether atomic operations, or with `write` unset atomic loads, may be done on `size` bytes at `address`: on the stack, on
+    /// values of maps and on records.
+    pub(crate) fn atomic(&self, address: u64, size: usize, write: bool) -> bool {
         let within = |start: u64, end: u64| address >= start && address < end;
         let buffer = |buffer: &Buffer<'_>| {
             let (start, len) = buffer.event.payload();
             within(start, start + len as u64)
         };
         let memory = || {
-            self.context_access(address, size, true) == Some(ContextAccess::Bytes)
+            self.context_access(address, size, write) == Some(ContextAccess::Bytes)
                 && self.context.type_.context().size().is_none()
         };
         address.is_multiple_of(size as u64)
             && !within(self.packet.0, self.packet.1)
             && !self.buffers.iter().any(buffer)
-            && (self.region(address, size, true).is_some() || memory())
+            && (self.region(address, size, write).is_some() || memory())
     }
 
     /// Bytes that an argument leads to, if the program may read them.

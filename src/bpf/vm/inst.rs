@@ -163,6 +163,13 @@ pub(crate) enum Code {
     Unreachable,
 }
 
+impl Code {
+    /// Whether it is a load that extends a sign: of an address there is none.
+    pub(crate) const fn is_sign_extending(self) -> bool {
+        matches!(self, Self::LoadSx8 | Self::LoadSx16 | Self::LoadSx32)
+    }
+}
+
 /// An instruction, ready to run.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
