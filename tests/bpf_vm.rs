@@ -464,3 +464,26 @@ fn every_operation_has_run() {
     assert_eq!(missing, [] as [u8; 0], "opcodes without a case");
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["Alu", "ByteSwap", "Mov", "MovSx", "Neg"]);
 }
+
+#[test]
+fn what_threads_share() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Machine>();
+    shared::<Program>();
+    shared::<ProgramType>();
+    shared::<Helpers>();
+    shared::<Map>();
+    let program = Program::builder("test", ProgramType::memory()).load(insns("r0 = r2\nexit")).unwrap();
+    let machine = Machine::new(4);
+    std::thread::scope(|scope| {
+        for len in 0..4 {
+            let (machine, program) = (&machine, &program);
+            scope.spawn(move || {
+                for _ in 0..1000 {
+                    assert_eq!(machine.run(program, Context::new(&mut vec![0; len])), Ok(len as u64));
+                }
+            });
+        }
+    });
+    assert_eq!(machine.stats().unwrap().runs, 4000);
+}

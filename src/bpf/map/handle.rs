@@ -24,6 +24,8 @@ const MAX_ELEMENT_SIZE: u32 = (4 << 20) - 48;
 /// How often an update from Rust looks for slots that come back: at once, and after a millisecond each time.
 const LOOKS: usize = 8;
 const LOOKS_LATER: usize = 100;
+/// Buckets that a batch walks under one guard.
+const BUCKETS_AT_ONCE: usize = 256;
 
 enum Kind {
     Array(Array),
@@ -356,11 +358,10 @@ impl Map {
         match &self.inner.kind {
             Kind::Hash(hash) => {
                 let _locked = reentry::lock().map_err(|_| MapError::Busy)?;
-                let guard = epoch::pin();
                 let mut bucket = 0;
                 if let Some(key) = key {
                     let own = hash.bucket(key);
-                    let keys = hash.keys(own, &guard);
+                    let keys = hash.keys(own, &epoch::pin());
                     if let Some(at) = keys.iter().position(|(other, _)| other == key) {
                         if let Some((next, _)) = keys.into_iter().nth(at + 1) {
                             return Ok(Some(next));
@@ -369,7 +370,7 @@ impl Map {
                     }
                 }
                 Ok((bucket..hash.buckets())
-                    .find_map(|bucket| hash.keys(bucket, &guard).into_iter().next())
+                    .find_map(|bucket| hash.keys(bucket, &epoch::pin()).into_iter().next())
                     .map(|(key, _)| key))
             }
             Kind::Array(_) | Kind::Programs(_) | Kind::Events(_) => {
@@ -412,7 +413,6 @@ impl Map {
         self.may_read()?;
         let values = self.data().ok_or_else(|| self.unsupported("batch"))?;
         let _locked = reentry::lock().map_err(|_| MapError::Busy)?;
-        let guard = epoch::pin();
         let mut batch = Batch::default();
         let mut at = from;
         let read = |slot: usize| {
@@ -432,14 +432,19 @@ impl Map {
             }
             Kind::Hash(hash) => {
                 while at < hash.buckets() && batch.elements.len() < most {
-                    for (key, slot) in hash.keys(at, &guard) {
-                        if !delete {
-                            batch.elements.push((key, read(slot)));
-                        } else if let Ok(value) = hash.take(&key, &guard, read) {
-                            batch.elements.push((key, value));
+                    // Elements that are gone are not kept from being given back for the time of a long walk.
+                    let guard = epoch::pin();
+                    let part = hash.buckets().min(at + BUCKETS_AT_ONCE);
+                    while at < part && batch.elements.len() < most {
+                        for (key, slot) in hash.keys(at, &guard) {
+                            if !delete {
+                                batch.elements.push((key, read(slot)));
+                            } else if let Ok(value) = hash.take(&key, &guard, read) {
+                                batch.elements.push((key, value));
+                            }
                         }
+                        at += 1;
                     }
-                    at += 1;
                 }
                 batch.next = (at < hash.buckets()).then_some(at);
             }

@@ -20,7 +20,7 @@ const STRIPES: usize = 64;
 /// more as far as they take no more than so many bytes. A thread that is put off while a program runs keeps all that leave
 /// meanwhile, and others make some millions in a second. Slots that never were used take no memory but addresses.
 const SPARE: std::ops::RangeInclusive<u32> = 4096..=1 << 20;
-const SPARE_BYTES: usize = 256 << 20;
+const SPARE_BYTES: usize = 64 << 20;
 const SPARE_OF_BYTES: usize = 1 << 18;
 /// When no more than so many of the spare slots are left, no thread keeps slots that left to itself any more.
 const RESERVE: u32 = 2048;
@@ -238,7 +238,7 @@ impl Hash {
     }
 
     fn has_key(&self, slot: u32, key: &[u8]) -> bool {
-        Self::words(key).eq(self.words_of(slot))
+        Self::words(key).zip(self.words_of(slot)).all(|(word, own)| word == own)
     }
 
     /// The words of the key of a slot.

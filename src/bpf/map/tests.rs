@@ -29,13 +29,15 @@ fn value(hash: &Hash, slot: usize) -> u64 {
     u64::from_ne_bytes(bytes)
 }
 
-/// Has all that waits given back, as far as guards of other threads let it.
+/// Has all that waits given back, as far as guards of other threads let it: those of other tests, and those of threads that have
+/// been joined but whose last steps are still to come.
 fn settle(hash: &Hash) -> u32 {
-    for _ in 0..100_000 {
+    for _ in 0..10_000 {
         if hash.waiting() == 0 {
             break;
         }
         epoch::pin().flush();
+        std::thread::sleep(std::time::Duration::from_millis(1));
     }
     hash.waiting()
 }

@@ -265,6 +265,15 @@ impl ContextLayout {
         self.all().iter().find(|field| field.name == name)
     }
 
+    /// For each byte the sizes of loads that may start there, but those of addresses, in the lower bits; empty where it is plain
+    /// memory.
+    pub(crate) fn allowed(&self) -> &[u8] {
+        match &self.shape {
+            Shape::Memory { .. } => &[],
+            Shape::Fields { allowed, .. } => allowed,
+        }
+    }
+
     /// Whether a field leads to a packet.
     pub(crate) fn has_packet(&self) -> bool {
         self.all().iter().any(|field| field.kind == FieldKind::Pointer(Pointer::Packet))

@@ -117,7 +117,11 @@ impl<'r> Execution<'r> {
             macro_rules! load {
                 ($load:ident, $size:literal) => {{
                     let address = address!(src);
-                    if CHECKED && !self.reads.holds(address, $size) && !frame.holds(address, $size) {
+                    if CHECKED
+                        && !self.reads.holds(address, $size)
+                        && !frame.holds(address, $size)
+                        && !self.context.has_number(address, $size)
+                    {
                         self.pc = slot!();
                         match self.find(address, $size, false)? {
                             Found::Span(span) => self.reads = span,
@@ -131,7 +135,8 @@ impl<'r> Execution<'r> {
                             }
                         }
                     }
-                    // SAFETY: a span of what this execution may read holds the bytes, or `find` found them; unchecked, by
+                    // SAFETY: a span of what this execution may read holds the bytes, or they are of a number in
+                    // the context, or `find` found them; unchecked, by
                     // the caller's contract.
                     unsafe { $load(address) }
                 }};
@@ -628,7 +633,7 @@ impl<'r> Execution<'r> {
             whole[..bytes.len()].copy_from_slice(bytes);
             word.set(u64::from_ne_bytes(whole));
         }
-        self.context = Context { type_: &target.type_, address: address_of(area), len };
+        self.context = Context::new(&target.type_, address_of(area), len);
         true
     }
 

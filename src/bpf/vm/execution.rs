@@ -42,6 +42,22 @@ pub(crate) struct Context<'r> {
     pub(crate) type_: &'r ProgramType,
     pub(crate) address: u64,
     pub(crate) len: usize,
+    /// What the layout allows at each byte.
+    allowed: &'r [u8],
+}
+
+impl<'r> Context<'r> {
+    /// `len` bytes at `address`: as many as the type has, where it has a number of them.
+    pub(crate) fn new(type_: &'r ProgramType, address: u64, len: usize) -> Self {
+        Self { type_, address, len, allowed: type_.context().allowed() }
+    }
+
+    /// Whether a load is one of a number in the context.
+    #[inline(always)]
+    pub(crate) fn has_number(&self, address: u64, size: u8) -> bool {
+        let offset = address.wrapping_sub(self.address);
+        usize::try_from(offset).is_ok_and(|offset| self.allowed.get(offset).is_some_and(|sizes| sizes & size != 0))
+    }
 }
 
 /// A caller, while the function that it called runs.
@@ -128,7 +144,7 @@ impl<'r> Execution<'r> {
             pinned,
             environment,
             text,
-            context: Context { type_: &text.type_, address: if len == 0 { 0 } else { address }, len },
+            context: Context::new(&text.type_, if len == 0 { 0 } else { address }, len),
             packet: (packet, packet + packet_len as u64),
             stack: stack + size,
             frames: ArrayVec::new(),
