@@ -354,7 +354,7 @@ fn part(input: &mut Input<'_>, items: &mut Vec<Item>) {
 fn helper(input: &mut Input<'_>, items: &mut Vec<Item>) {
     let context = insn(0xbf, 1, 6, 0, 0);
     let unless_null = insn(0x15, 0, 0, 1, 0);
-    match input.below(16) {
+    match input.below(17) {
         0 => {
             items.push(map(1, input.below(5)));
             items.extend(frame(2, -8));
@@ -425,6 +425,11 @@ fn helper(input: &mut Input<'_>, items: &mut Vec<Item>) {
             items.extend([Item::Wide(wide, (word >> 32) as i32), insn(0x7b, 10, 1, -8, 0)]);
             items.extend(frame(1, -8));
             items.extend([mov(2, input.one(&[8, 4, 1, 9])), call(HelperId::TRACE_PRINTK)]);
+        }
+        15 => {
+            // The packet's start or its end, and an access there.
+            items.push(insn(0x61, 7, 6, input.one(&[40, 44]), 0));
+            items.push(insn(input.one(&[0x61, 0x63, 0x81]) | input.one(&SIZES), 7, 7, input.offset(), 0));
         }
         _ => {
             items.extend(frame(1, input.offset()));
@@ -618,8 +623,9 @@ fuzz_target!(|bytes: &[u8]| {
     let choice = input.byte();
     let (fields, rings, callx) = (choice & 1 != 0, choice & 2 != 0, choice & 4 != 0);
     let type_ = if fields { &types().fields } else { &types().memory };
-    let mut context = Guarded::new(if fields { FIELDS } else { input.below(65) });
-    let mut packet = Guarded::new(input.below(65));
+    const LENGTHS: [usize; 8] = [16, 8, 0, 1, 7, 12, 24, 64];
+    let mut context = Guarded::new(if fields { FIELDS } else { input.one(&LENGTHS) });
+    let mut packet = Guarded::new(input.one(&LENGTHS));
     // Made once, as that is most of the work; cleared between runs.
     static SETTINGS: OnceLock<[Mutex<Setting>; 2]> = OnceLock::new();
     let settings = SETTINGS.get_or_init(|| [false, true].map(|rings| Mutex::new(Setting::new(rings))));

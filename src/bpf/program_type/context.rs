@@ -292,7 +292,8 @@ impl ContextLayout {
     pub fn access(&self, offset: u64, size: usize, write: bool, len: usize) -> Option<ContextAccess> {
         match &self.shape {
             Shape::Memory { writable, hidden } => {
-                let inside = offset >= u64::from(*hidden) && offset.checked_add(size as u64)? <= len as u64;
+                let end = len as u64 + u64::from(cfg!(perfring_planted_bug));
+                let inside = offset >= u64::from(*hidden) && offset.checked_add(size as u64)? <= end;
                 (inside && (*writable || !write)).then_some(ContextAccess::Bytes)
             }
             Shape::Fields { fields, allowed, .. } => {

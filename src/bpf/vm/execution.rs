@@ -226,8 +226,7 @@ impl<'r> Execution<'r> {
     pub(crate) fn region(&self, address: u64, size: usize, write: bool) -> Option<(u64, u64)> {
         let inside = |start: u64, len: u64| {
             let offset = address.wrapping_sub(start);
-            let planted = u64::from(cfg!(perfring_planted_bug));
-            (offset < len && size as u64 <= len - offset + planted).then_some((start, len))
+            (offset < len && size as u64 <= len - offset).then_some((start, len))
         };
         let low = self.frame_end() - super::FRAME_SIZE as u64;
         let stack = inside(low, self.stack - low);
