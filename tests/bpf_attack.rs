@@ -1,0 +1,88 @@
+//! What a hostile program, a careless helper or a damaged object tries.
+
+use perfring::bpf::elf::{MapKind, Object};
+use perfring::bpf::insn::assemble_with;
+use perfring::bpf::map::{Map, MapDef, MapFlags, UpdateFlags};
+use perfring::bpf::{
+    Arg, Context, HelperId, Helpers, Loader, Machine, MapTypes, Program, ProgramBuilder, ProgramType, Prototype,
+    RunError, TrapKind,
+};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+
+const CUSTOM: HelperId = HelperId(100_000);
+
+fn load(builder: ProgramBuilder<'_>, text: &str) -> Program {
+    let number = |name: &str| match name {
+        "custom" => Some(CUSTOM.0),
+        name => Helpers::standard().number(name).map(|id| id.0),
+    };
+    let insns = assemble_with(text, &number).unwrap_or_else(|error| panic!("{error}:\n{text}"));
+    builder.load(insns).unwrap_or_else(|error| panic!("{error}:\n{text}"))
+}
+
+fn memory() -> ProgramBuilder<'static> {
+    Program::builder("test", ProgramType::memory())
+}
+
+fn run(machine: &Machine, program: &Program) -> Result<u64, RunError> {
+    machine.run(program, Context::new(&mut [0; 16]).packet(&mut [0; 8]))
+}
+
+#[test]
+fn a_helper_that_panics_leaves_the_machine_as_it_was() {
+    let machine = Machine::new(1);
+    let ring = Map::new(&MapDef::ringbuf("ring", 1 << 16), 1).unwrap();
+    let mut helpers = Helpers::standard().clone();
+    helpers.register(CUSTOM, Prototype::new("custom", &[]), |_| panic!("on purpose")).unwrap();
+    let text = "r1 = map[idx:0] ll\nr2 = 8\nr3 = 0\ncall bpf_ringbuf_reserve\nr6 = r0\ncall custom\n\
+        r1 = r6\nr2 = 0\ncall bpf_ringbuf_submit\nr0 = 0\nexit";
+    let program = load(memory().maps([ring.clone()]).helpers(&helpers), text);
+    assert!(catch_unwind(AssertUnwindSafe(|| run(&machine, &program))).is_err());
+    let sends = text.replace("call custom\n", "");
+    assert_eq!(run(&machine, &load(memory().maps([ring.clone()]), &sends)), Ok(0));
+    let mut seen = 0;
+    ring.take_consumer().unwrap().unwrap().for_each(|_| seen += 1).unwrap();
+    assert_eq!(seen, 1, "what was open at the panic was given up, and holds nothing back");
+}
+
+#[test]
+fn a_helper_enters_nothing_twice() {
+    let machine = Machine::new(2);
+    let inner = load(memory(), "r0 = 1\nexit");
+    let mut helpers = Helpers::standard().clone();
+    let of_helper = machine.clone();
+    let body = move |_: &mut perfring::bpf::Call<'_, '_>| {
+        assert_eq!(run(&of_helper, &inner), Err(RunError::Reentrant));
+        assert_eq!(of_helper.stats(), Err(perfring::bpf::SetEventError::Reentrant));
+        3
+    };
+    helpers.register(CUSTOM, Prototype::new("custom", &[]), body).unwrap();
+    assert_eq!(run(&machine, &load(memory().helpers(&helpers), "call custom\nexit")), Ok(3));
+    assert_eq!(machine.stats().unwrap().reentrant, 1);
+}
+
+#[test]
+fn what_was_closed_is_out_of_reach() {
+    let machine = Machine::new(1);
+    let ring = Map::new(&MapDef::ringbuf("ring", 1 << 16), 1).unwrap();
+    let reserve = "r1 = map[idx:0] ll\nr2 = 16\nr3 = 0\ncall bpf_ringbuf_reserve\nr6 = r0\n*(u64 *)(r6 +0) = 1\n";
+    for close in ["bpf_ringbuf_submit", "bpf_ringbuf_discard"] {
+        let close_it = format!("r1 = r6\nr2 = 0\ncall {close}\n");
+        let number = Helpers::standard().number(close).unwrap();
+        for close in [close_it.clone(), format!("r1 = r6\nr2 = 0\nr7 = {number}\ncallx r7\n", number = number.0)] {
+            for touch in ["*(u64 *)(r6 +0) = 2", "r0 = *(u64 *)(r6 +0)", "lock *(u64 *)(r6 +0) += r6"] {
+                let text = format!("{reserve}{close}{touch}\nr0 = 0\nexit");
+                let program = load(memory().callx(true).maps([ring.clone()]), &text);
+                assert!(matches!(run(&machine, &program), Err(RunError::Trap(_))), "{text}");
+            }
+            // Closed by a function.
+            let text = format!(
+                "{reserve}r1 = r6\ncall f\n*(u64 *)(r6 +0) = 2\nr0 = 0\nexit\nf:\nr6 = r1\n*(u64 *)(r6 +0) = 3\n{close}\
+                r0 = 0\nexit"
+            );
+            let program = load(memory().callx(true).maps([ring.clone()]), &text);
+            assert!(matches!(run(&machine, &program), Err(RunError::Trap(_))), "{text}");
+        }
+    }
+}
