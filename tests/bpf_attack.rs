@@ -30,6 +30,17 @@ fn run(machine: &Machine, program: &Program) -> Result<u64, RunError> {
 }
 
 #[test]
+fn a_helper_called_through_a_register_minds_the_licence() {
+    let machine = Machine::new(1);
+    let text = "r1 = r10\nr1 += -8\n*(u64 *)(r10 -8) = 0\nr2 = 8\nr6 = 6\ncallx r6\nr0 = 1\nexit";
+    assert_eq!(run(&machine, &load(memory().callx(true).license("GPL"), text)), Ok(1));
+    match run(&machine, &load(memory().callx(true).license("Proprietary"), text)) {
+        Err(RunError::Trap(trap)) => assert_eq!((trap.insn, trap.kind), (5, TrapKind::CallTarget { target: 6 })),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn a_helper_that_panics_leaves_the_machine_as_it_was() {
     let machine = Machine::new(1);
     let ring = Map::new(&MapDef::ringbuf("ring", 1 << 16), 1).unwrap();

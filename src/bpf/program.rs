@@ -251,6 +251,7 @@ impl<'a> ProgramBuilder<'a> {
             type_: self.type_.clone(),
             insts: insts.into(),
             called: helpers.into(),
+            gpl_compatible: self.is_gpl_compatible(),
             helpers: self.helpers,
             has_frame: checked.insns().iter().any(|insn| insn.dst == FRAME || insn.src == FRAME),
             fewest_cpus: (0..self.maps.len())
@@ -262,13 +263,17 @@ impl<'a> ProgramBuilder<'a> {
         })))
     }
 
+    fn is_gpl_compatible(&self) -> bool {
+        GPL_COMPATIBLE.contains(&self.license.as_str())
+    }
+
     fn helper(&self, id: HelperId) -> Result<&Arc<Helper>, LoadErrorKind> {
         let helper = self.helpers.get(id).ok_or(LoadErrorKind::UnknownHelper { id })?;
         let name = || helper.prototype.name.clone().into_owned();
         if !self.type_.has_helper(id) {
             return Err(LoadErrorKind::HelperOfType { id, name: name(), type_: self.type_.name().to_owned() });
         }
-        if helper.prototype.gpl_only && !GPL_COMPATIBLE.contains(&self.license.as_str()) {
+        if helper.prototype.gpl_only && !self.is_gpl_compatible() {
             return Err(LoadErrorKind::License { id, name: name(), license: self.license.clone() });
         }
         Ok(helper)
@@ -339,6 +344,8 @@ pub(crate) struct Text {
     pub(crate) called: Box<[Arc<Helper>]>,
     /// All that there are, for calls of what a register holds.
     pub(crate) helpers: Helpers,
+    /// Whether the licence lets it call the helpers that are for some licences only.
+    pub(crate) gpl_compatible: bool,
     pub(crate) maps: Box<[Map]>,
     pub(crate) checked: Checked,
     /// Whether an instruction names the frame: only then it is made zero.

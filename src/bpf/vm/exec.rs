@@ -418,9 +418,10 @@ impl<'r> Execution<'r> {
                         let args = arguments(&regs);
                         let id = i32::try_from(callee as i64).map(HelperId);
                         let helper = id.ok().filter(|id| self.context.type_.has_helper(*id));
-                        let Some(helper) =
-                            helper.and_then(|id| self.text.helpers.get(id)).filter(|helper| !helper.is_tail_call())
-                        else {
+                        let text = self.text;
+                        let Some(helper) = helper.and_then(|id| text.helpers.get(id)).filter(|helper| {
+                            !helper.is_tail_call() && (text.gpl_compatible || !helper.prototype.gpl_only)
+                        }) else {
                             trap!(TrapKind::CallTarget { target: callee });
                         };
                         // SAFETY: as above.
