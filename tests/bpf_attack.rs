@@ -41,6 +41,32 @@ fn a_helper_called_through_a_register_minds_the_licence() {
 }
 
 #[test]
+fn a_helper_looks_up_with_keys_of_any_size() {
+    let machine = Machine::new(1);
+    for def in [MapDef::hash("map", 8, 8, 4), MapDef::array("map", 8, 1)] {
+        let map = Map::new(&def, 1).unwrap();
+        map.update(&vec![0; def.key_size as usize], &[1; 8], UpdateFlags::Any).unwrap();
+        let found = Arc::new(Mutex::new(Vec::new()));
+        let mut helpers = Helpers::standard().clone();
+        let prototype = Prototype::new("custom", &[Arg::Map(MapTypes::all()), Arg::Memory, Arg::SizeOrZero]);
+        let to = found.clone();
+        helpers
+            .register(CUSTOM, prototype, move |call| {
+                to.lock().unwrap().push(call.lookup(0, 1).is_some());
+                0
+            })
+            .unwrap();
+        for size in [0, 1, 4, 8, 12, 16, 24, 512] {
+            let text = format!("r1 = map[idx:0] ll\nr2 = r10\nr2 += -512\nr3 = {size}\ncall custom\nr0 = 0\nexit");
+            let program = load(memory().maps([map.clone()]).helpers(&helpers), &text);
+            assert_eq!(run(&machine, &program), Ok(0));
+            let expected = size == def.key_size;
+            assert_eq!(found.lock().unwrap().pop(), Some(expected), "{size} bytes for {def:?}");
+        }
+    }
+}
+
+#[test]
 fn a_helper_that_panics_leaves_the_machine_as_it_was() {
     let machine = Machine::new(1);
     let ring = Map::new(&MapDef::ringbuf("ring", 1 << 16), 1).unwrap();
