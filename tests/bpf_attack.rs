@@ -67,6 +67,24 @@ fn a_helper_looks_up_with_keys_of_any_size() {
 }
 
 #[test]
+fn an_atomic_operation_reads_too() {
+    let machine = Machine::new(1);
+    let text = "*(u32 *)(r10 -4) = 0\nr1 = map[idx:0] ll\nr2 = r10\nr2 += -4\ncall bpf_map_lookup_elem\n\
+        if r0 == 0 goto out\nr1 = 0\nr1 = atomic_fetch_add((u64 *)(r0 +0), r1)\nr0 = r1\nout:\nexit";
+    for (flags, allowed) in [(MapFlags::empty(), true), (MapFlags::WRONLY_PROG, false)] {
+        let map = Map::new(&MapDef::array("values", 8, 1).flags(flags), 1).unwrap();
+        map.update(&[0; 4], &42_u64.to_ne_bytes(), UpdateFlags::Any).unwrap();
+        match run(&machine, &load(memory().maps([map]), text)) {
+            Ok(value) => assert_eq!((value, allowed), (42, true)),
+            Err(RunError::Trap(trap)) => {
+                assert!(!allowed && matches!(trap.kind, TrapKind::Atomic { size: 8, .. }), "{trap}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_helper_that_panics_leaves_the_machine_as_it_was() {
     let machine = Machine::new(1);
     let ring = Map::new(&MapDef::ringbuf("ring", 1 << 16), 1).unwrap();

@@ -251,7 +251,7 @@ impl<'r> Execution<'r> {
         address.is_multiple_of(size as u64)
             && !within(self.packet.0, self.packet.1)
             && !self.buffers.iter().any(buffer)
-            && (self.region(address, size, true).is_some() || memory())
+            && (self.region(address, size, true).and(self.region(address, size, false)).is_some() || memory())
     }
 
     /// Bytes that an argument leads to, if the program may read them.
