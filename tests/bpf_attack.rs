@@ -85,6 +85,25 @@ fn an_atomic_operation_reads_too() {
 }
 
 #[test]
+fn a_large_section_of_zeros_takes_no_memory() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bpf/data.bpf.o");
+    let mut object = Object::parse(&std::fs::read(file).unwrap()).unwrap();
+    object.programs.clear();
+    let zeros =
+        |map: &&mut perfring::bpf::elf::MapSpec| matches!(&map.kind, MapKind::Data { bytes, .. } if bytes.is_empty());
+    object.maps.iter_mut().find(zeros).unwrap().value_size = 1 << 30;
+    let peak = || -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    let before = peak();
+    let loaded = Loader::new(&object, &Machine::new(1)).load().unwrap();
+    assert!(loaded.maps.values().any(|map| map.def().value_size == 1 << 30));
+    assert!(peak() - before < 256 << 10, "{} KiB", peak() - before);
+}
+
+#[test]
 fn a_helper_that_panics_leaves_the_machine_as_it_was() {
     let machine = Machine::new(1);
     let ring = Map::new(&MapDef::ringbuf("ring", 1 << 16), 1).unwrap();
