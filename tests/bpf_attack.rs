@@ -104,6 +104,29 @@ fn a_large_section_of_zeros_takes_no_memory() {
 }
 
 #[test]
+fn a_map_is_for_a_64_bit_immediate() {
+    let machine = Machine::new(1);
+    let [first, second] = ["first", "second"].map(|name| {
+        let map = Map::new(&MapDef::array(name, 8, 1), 1).unwrap();
+        map.update(&[0; 4], &(name.len() as u64).to_ne_bytes(), UpdateFlags::Any).unwrap();
+        map
+    });
+    // Whichever is called first, each means what it says.
+    let text = "r1 = map[idx:0][0]+0 ll\nr2 = map[idx:9][0]+0 ll\nr0 = *(u64 *)(r1 +0)\nr2 = *(u64 *)(r2 +0)\n\
+        r0 <<= 8\nr0 |= r2\nexit";
+    let expected = Ok(5 << 8 | 6);
+    assert_eq!(run(&machine, &load(memory().maps([first.clone()]).map_at(2, &second), text)), expected);
+    assert_eq!(run(&machine, &load(memory().map_at(2, &second).maps([first.clone()]), text)), expected);
+    // An instruction that has registers does not get another one.
+    let insns = assemble_with("r0 = r1\nr0 = 0\nexit", &|_| None).unwrap();
+    for at in [0, 1, 2, 3, usize::MAX] {
+        let error = memory().map_at(at, &first).load(insns.clone()).unwrap_err();
+        assert_eq!(error.insn, Some(at));
+        assert!(error.kind.to_string().contains("no 64-bit immediate"), "{error}");
+    }
+}
+
+#[test]
 fn a_helper_that_panics_leaves_the_machine_as_it_was() {
     let machine = Machine::new(1);
     let ring = Map::new(&MapDef::ringbuf("ring", 1 << 16), 1).unwrap();

@@ -95,6 +95,12 @@ pub enum LoadErrorKind {
         /// How many there are.
         maps: usize,
     },
+    /// A map for an instruction that has no 64-bit immediate.
+    #[error("the map {map} is for this instruction, which is no 64-bit immediate")]
+    NoImmediate {
+        /// The map's name.
+        map: String,
+    },
     /// A map by a file descriptor.
     #[error("the map with the file descriptor {fd}, which means nothing here")]
     MapFd {
@@ -146,7 +152,7 @@ pub struct ProgramBuilder<'a> {
     type_: &'a ProgramType,
     helpers: Helpers,
     maps: Vec<Map>,
-    at: Vec<(usize, usize)>,
+    at: Vec<(usize, Map)>,
     license: String,
     callx: bool,
     line: Option<Line>,
@@ -158,6 +164,8 @@ impl fmt::Debug for ProgramBuilder<'_> {
     }
 }
 
+/// `BPF_LD | BPF_IMM | BPF_DW`
+const LOAD_IMM64: u8 = 0x18;
 /// `r10`, as instructions have it.
 const FRAME: u8 = 10;
 /// The most maps of a program.
@@ -171,11 +179,11 @@ impl<'a> ProgramBuilder<'a> {
         self
     }
 
-    /// The map that the 64-bit immediate in slot `insn` means, whatever number stands there.
+    /// The map that the 64-bit immediate in slot `insn` means, whatever number stands there. It comes behind those of
+    /// [`maps`](Self::maps).
     #[must_use]
     pub fn map_at(mut self, insn: usize, map: &Map) -> Self {
-        self.at.push((insn, self.maps.len()));
-        self.maps.push(map.clone());
+        self.at.push((insn, map.clone()));
         self
     }
 
@@ -217,12 +225,13 @@ impl<'a> ProgramBuilder<'a> {
     /// # Errors
     /// [`LoadError`]
     pub fn load(mut self, mut insns: Vec<Insn>) -> Result<Program, LoadError> {
-        for (insn, map) in &self.at {
-            // What is no 64-bit immediate is found, and named, below.
-            if let Some(insn) = insns.get_mut(*insn) {
-                insn.imm = *map as i32;
-                insn.src = if insn.src == 2 || insn.src == 6 { 6 } else { 5 };
-            }
+        for (at, map) in std::mem::take(&mut self.at) {
+            let Some(insn) = insns.get_mut(at).filter(|insn| insn.opcode == LOAD_IMM64) else {
+                return Err(self.error(Some(at), LoadErrorKind::NoImmediate { map: map.def().name.clone() }));
+            };
+            insn.imm = self.maps.len() as i32;
+            insn.src = if insn.src == 2 || insn.src == 6 { 6 } else { 5 };
+            self.maps.push(map);
         }
         if self.maps.len() > MAX_MAPS {
             return Err(self.error(None, LoadErrorKind::Maps { maps: self.maps.len(), most: MAX_MAPS }));
