@@ -127,6 +127,18 @@ fn a_map_is_for_a_64_bit_immediate() {
 }
 
 #[test]
+fn a_legacy_load_behind_the_packet_ends_its_function() {
+    let machine = Machine::new(1);
+    let socket = || Program::builder("test", ProgramType::socket_filter());
+    let run = |text: &str| {
+        let size = ProgramType::socket_filter().context().size().unwrap();
+        machine.run(&load(socket(), text), Context::new(&mut vec![0; size]).packet(&mut [1; 4]))
+    };
+    assert_eq!(run("r6 = r1\ncall f\nr0 += 7\nexit\nf:\nr6 = r1\nr0 = *(u8 *)skb[4]\nr0 = 1\nexit"), Ok(7));
+    assert_eq!(run("r6 = r1\nr0 = *(u8 *)skb[4]\nr0 = 1\nexit"), Ok(0));
+}
+
+#[test]
 fn a_helper_that_panics_leaves_the_machine_as_it_was() {
     let machine = Machine::new(1);
     let ring = Map::new(&MapDef::ringbuf("ring", 1 << 16), 1).unwrap();

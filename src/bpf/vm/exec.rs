@@ -90,6 +90,18 @@ impl<'r> Execution<'r> {
                     return Err($kind);
                 }};
             }
+            macro_rules! exit {
+                () => {{
+                    if self.depth() == base_depth {
+                        return Ok(regs[0]);
+                    }
+                    let slot = self.leave(&mut regs);
+                    text = &self.text.insts;
+                    go!(slot);
+                    frame = self.stack_span();
+                    (self.reads, self.writes) = (frame, frame);
+                }};
+            }
             macro_rules! jump {
                 () => {{
                     if inst.offset < 0 {
@@ -376,9 +388,9 @@ impl<'r> Execution<'r> {
                 Code::LoadPacket => match self.load_packet(inst, r!(src)) {
                     Some(value) => regs[0] = value,
                     None => {
-                        // The end of the program, whichever function this is.
-                        self.frames.truncate(base_depth);
-                        return Ok(0);
+                        // The end of the function, as in the kernel.
+                        regs[0] = 0;
+                        exit!();
                     }
                 },
                 Code::CallLocal => {
@@ -444,16 +456,7 @@ impl<'r> Execution<'r> {
                         (self.reads, self.writes) = (frame, frame);
                     }
                 }
-                Code::Exit => {
-                    if self.depth() == base_depth {
-                        return Ok(regs[0]);
-                    }
-                    let slot = self.leave(&mut regs);
-                    text = &self.text.insts;
-                    go!(slot);
-                    frame = self.stack_span();
-                    (self.reads, self.writes) = (frame, frame);
-                }
+                Code::Exit => exit!(),
                 Code::Unreachable => unreachable!("the second half of a 64-bit immediate is no target"),
             }
         }
