@@ -195,3 +195,36 @@ fn what_was_closed_is_out_of_reach() {
         }
     }
 }
+
+#[test]
+fn what_a_callback_closed_is_out_of_reach() {
+    let machine = Machine::new(1);
+    let ring = Map::new(&MapDef::ringbuf("ring", 1 << 16), 1).unwrap();
+    for close in ["bpf_ringbuf_submit", "bpf_ringbuf_discard"] {
+        for touch in ["*(u64 *)(r6 +0) = 2", "r0 = *(u64 *)(r6 +0)", "lock *(u64 *)(r6 +0) += r0"] {
+            let text = format!(
+                "r1 = map[idx:0] ll\nr2 = 16\nr3 = 0\ncall bpf_ringbuf_reserve\nr6 = r0\n*(u64 *)(r6 +0) = 1\n\
+                *(u64 *)(r10 -8) = r6\nr2 = subprog[+9] ll\nr1 = 1\nr3 = r10\nr3 += -8\nr4 = 0\ncall bpf_loop\n{touch}\n\
+                r0 = 0\nexit\nr1 = *(u64 *)(r2 +0)\n*(u64 *)(r1 +0) = 3\nr2 = 0\ncall {close}\nr0 = 0\nexit"
+            );
+            match run(&machine, &load(memory().maps([ring.clone()]), &text)) {
+                Err(RunError::Trap(trap)) => assert_eq!(trap.insn, 15, "{trap}\n{text}"),
+                other => panic!("{other:?}\n{text}"),
+            }
+        }
+    }
+    assert_eq!(machine.stats().unwrap().discarded, 0, "the callback closed it");
+}
+
+#[test]
+fn a_legacy_load_behind_the_packet_ends_a_callback() {
+    let machine = Machine::new(1);
+    let socket = Program::builder("test", ProgramType::socket_filter());
+    // The callback counts its runs before the load.
+    let text = "*(u64 *)(r10 -8) = 0\nr6 = r1\nr2 = subprog[+8] ll\nr1 = 5\nr3 = r10\nr3 += -8\nr4 = 0\ncall bpf_loop\n\
+        r0 = *(u64 *)(r10 -8)\nexit\nr1 = *(u64 *)(r2 +0)\nr1 += 1\n*(u64 *)(r2 +0) = r1\nr6 = 0\nr0 = *(u8 *)skb[4]\n\
+        r0 = 1\nexit";
+    let mut context = vec![0; ProgramType::socket_filter().context().size().unwrap()];
+    let ran = machine.run(&load(socket, text), Context::new(&mut context).packet(&mut [1; 4]));
+    assert_eq!(ran, Ok(5), "each time the callback gave 0");
+}
