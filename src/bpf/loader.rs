@@ -290,9 +290,17 @@ impl<'a> Loader<'a> {
         let mut data = BTreeMap::new();
         for (index, spec) in self.object.maps.iter().enumerate() {
             if let MapKind::Data { bytes, .. } = &spec.kind {
-                let mut value = bytes.clone();
-                value.resize(spec.value_size as usize, 0);
-                data.insert(index, value);
+                // Values are zero at first: of a section that is not in the file, however large, nothing is to be stored.
+                let set = self
+                    .object
+                    .globals
+                    .iter()
+                    .any(|global| global.map == index && self.globals.iter().any(|(name, _)| *name == global.name));
+                if set || !bytes.is_empty() {
+                    let mut value = bytes.clone();
+                    value.resize(spec.value_size as usize, 0);
+                    data.insert(index, value);
+                }
             }
         }
         for (name, value) in &self.globals {
@@ -397,9 +405,9 @@ impl<'a> Loader<'a> {
         let map = Map::new(&def, self.cpus).map_err(error)?;
         if let Some(data) = data {
             map.update(&0_u32.to_ne_bytes(), data, UpdateFlags::Any).map_err(error)?;
-            if map.is_read_only_for_programs() {
-                map.freeze();
-            }
+        }
+        if matches!(spec.kind, MapKind::Data { .. }) && map.is_read_only_for_programs() {
+            map.freeze();
         }
         Ok(map)
     }

@@ -114,8 +114,8 @@ impl MachineBuilder {
 
     /// The instruction budget of a run; none lets programs run for ever. Without this it is 2^26.
     ///
-    /// It is counted where programs go back, by as many instructions as they go back, and at calls: a run is at most as long
-    /// as the budget times the longest program.
+    /// It is counted where programs go back, by as many instructions as they go back, and at calls: a run has at most as many
+    /// instructions as the budget times the longest program. A call of a helper counts as one, however much it copies.
     #[must_use]
     pub fn fuel(mut self, fuel: Option<u64>) -> Self {
         self.fuel = fuel;
@@ -340,8 +340,8 @@ impl Machine {
         Ok(stats)
     }
 
-    /// Puts an event into slot `index` of a perf event array, as one of the CPU `cpu` of this machine; what was there is
-    /// dropped. Waits for a program that runs there now.
+    /// Puts an event into slot `index` of a perf event array, as one of the CPU `cpu` of this machine; an event of this machine that
+    /// was there is dropped, one of another machine when that machine is. Waits for a program that runs there now.
     ///
     /// Programs that run elsewhere get `EOPNOTSUPP` for that slot, as in the kernel.
     ///

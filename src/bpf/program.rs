@@ -152,7 +152,7 @@ pub struct ProgramBuilder<'a> {
     type_: &'a ProgramType,
     helpers: Helpers,
     maps: Vec<Map>,
-    at: Vec<(usize, usize)>,
+    at: Vec<(usize, Map)>,
     license: String,
     callx: bool,
     line: Option<Line>,
@@ -179,11 +179,11 @@ impl<'a> ProgramBuilder<'a> {
         self
     }
 
-    /// The map that the 64-bit immediate in slot `insn` means, whatever number stands there.
+    /// The map that the 64-bit immediate in slot `insn` means, whatever number stands there. It comes behind those of
+    /// [`maps`](Self::maps).
     #[must_use]
     pub fn map_at(mut self, insn: usize, map: &Map) -> Self {
-        self.at.push((insn, self.maps.len()));
-        self.maps.push(map.clone());
+        self.at.push((insn, map.clone()));
         self
     }
 
@@ -225,12 +225,13 @@ impl<'a> ProgramBuilder<'a> {
     /// # Errors
     /// [`LoadError`]
     pub fn load(mut self, mut insns: Vec<Insn>) -> Result<Program, LoadError> {
-        for (at, map) in &self.at {
-            let Some(insn) = insns.get_mut(*at).filter(|insn| insn.opcode == LDDW) else {
-                return Err(self.error(Some(*at), LoadErrorKind::MapPlace { map: self.maps[*map].def().name.clone() }));
+        for (at, map) in std::mem::take(&mut self.at) {
+            let Some(insn) = insns.get_mut(at).filter(|insn| insn.opcode == LDDW) else {
+                return Err(self.error(Some(at), LoadErrorKind::MapPlace { map: map.def().name.clone() }));
             };
-            insn.imm = *map as i32;
+            insn.imm = self.maps.len() as i32;
             insn.src = if insn.src == 2 || insn.src == 6 { 6 } else { 5 };
+            self.maps.push(map);
         }
         if self.maps.len() > MAX_MAPS {
             return Err(self.error(None, LoadErrorKind::Maps { maps: self.maps.len(), most: MAX_MAPS }));

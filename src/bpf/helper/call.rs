@@ -131,9 +131,12 @@ impl<'r> Call<'_, 'r> {
     }
 
     /// The address of the value of the map that argument `at` is, for the key that argument `key` leads to: for a helper that
-    /// gives it to the program.
+    /// gives it to the program. None where the key is not as long as the map's are.
     pub fn lookup(&self, at: usize, key: usize) -> Option<u64> {
         let map = self.map(at)?;
+        if self.size(key)? != map.def().key_size as usize {
+            return None;
+        }
         self.with_key(key, |key| map.lookup_address(key, self.execution.cpu.number as usize, || self.execution.guard()))
             .flatten()
     }

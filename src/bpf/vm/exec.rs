@@ -396,6 +396,7 @@ impl<'r> Execution<'r> {
                 Code::LoadPacket => match self.load_packet(inst, r!(src)) {
                     Some(value) => regs[0] = value,
                     None => {
+                        // The end of the function, as in the kernel.
                         regs[0] = 0;
                         exit!();
                     }

@@ -268,7 +268,8 @@ impl<'r> Execution<'r> {
         address.is_multiple_of(size as u64)
             && !within(self.packet.0, self.packet.1)
             && !self.buffers.iter().any(buffer)
-            && (self.region(address, size, write).is_some() || memory())
+            && (((!write || self.region(address, size, true).is_some()) && self.region(address, size, false).is_some())
+                || memory())
     }
 
     /// Bytes that an argument leads to, if the program may read them.
@@ -314,11 +315,11 @@ impl<'r> Execution<'r> {
 
     /// Stores the two words at `from` into the context, where its type has them; none if it has not.
     pub(crate) fn finalize(&mut self, ecb: Ecb, from: u64) -> Option<()> {
+        // Wherever programs may not store themselves.
+        if [ecb.id, ecb.probe_id].iter().any(|offset| *offset as usize + 4 > self.context.len) {
+            return None;
+        }
         for (offset, at) in [(ecb.id, 0), (ecb.probe_id, 4)] {
-            // Wherever programs may not store themselves.
-            if offset as usize + 4 > self.context.len {
-                return None;
-            }
             // SAFETY: 8 bytes of a value of a map; 4 of the context, which is the execution's.
             unsafe { memory::store32(self.context.address + u64::from(offset), memory::load32(from + at)) };
         }
