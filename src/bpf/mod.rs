@@ -58,6 +58,8 @@ mod reentry;
 #[cfg(not(perfring_loom))]
 mod sys;
 #[cfg(not(perfring_loom))]
+pub mod verifier;
+#[cfg(not(perfring_loom))]
 mod vm;
 
 #[cfg(not(perfring_loom))]
