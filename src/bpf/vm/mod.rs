@@ -12,7 +12,7 @@ mod trap;
 
 pub(crate) use compile::inst;
 pub(crate) use execution::{Buffer, Execution, Lent, Span};
-pub(crate) use inst::{Code, Inst};
+pub(crate) use inst::{Code, Inst, alu};
 pub use trap::{Trap, TrapKind};
 
 /// Bytes in a frame.
