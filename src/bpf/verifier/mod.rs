@@ -11,6 +11,8 @@ mod kind;
 mod log;
 mod memory;
 mod range;
+#[cfg(test)]
+mod range_tests;
 mod stack;
 mod state;
 mod step;

@@ -12,6 +12,8 @@ mod trap;
 
 pub(crate) use compile::inst;
 pub(crate) use execution::{Buffer, Execution, Lent, Span};
+#[cfg(test)]
+pub(crate) use inst::cmp;
 pub(crate) use inst::{Code, Inst, alu};
 pub use trap::{Trap, TrapKind};
 
