@@ -3,6 +3,7 @@
 use super::error::Refusal;
 use super::kind::Kind;
 use super::range::Range;
+use super::rule::rule;
 use super::state::{Pointer, Scalar, State, Target, Value};
 use super::trace::Node;
 use super::walk::{Next, Walk};
@@ -33,6 +34,7 @@ fn name(op: AluOp) -> &'static str {
 fn keeps_zero(op: AluOp, scalar: &Scalar, other: &Range, width: Width) -> bool {
     let wide = scalar.range.wide;
     let is_i32 = wide.smin >= i64::from(i32::MIN) && wide.smax <= i64::from(i32::MAX);
+    let is_i32 = is_i32 || !rule!("tags-of-32-bits");
     let Some(by) = other.value().map(|by| by as u32) else { return false };
     match (op, width) {
         // Nothing but copies of the sign goes out at the top.
@@ -201,7 +203,9 @@ impl Walk<'_> {
         }
         let Value::Scalar(scalar) = by else { return Err(Refusal::Arithmetic { reg, kind, op: name(op) }) };
         debug_assert!(!state.frames.is_empty());
-        self.need(by);
+        if rule!("offsets-matter") {
+            self.need(by);
+        }
         let mut result = *pointer;
         if let Some(by) = scalar.range.value() {
             let by = by as i64;
@@ -209,7 +213,7 @@ impl Walk<'_> {
             result.offset = sum.unwrap_or(i64::MAX);
         } else {
             result.variable = pointer.variable.alu(op, &scalar.range, Width::W64);
-            if pointer.target.is_proved_by_end() {
+            if pointer.target.is_proved_by_end() && rule!("variable-offsets-unprove") {
                 result.id = self.new_id();
                 result.proved = 0;
             }

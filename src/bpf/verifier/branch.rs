@@ -3,6 +3,7 @@
 use super::error::Refusal;
 use super::kind::Kind;
 use super::range::Range;
+use super::rule::rule;
 use super::state::{Pointer, Scalar, State, Target, Value};
 use super::walk::{Next, Walk};
 use crate::bpf::insn::{JmpOp, Operand, Reg, Width};
@@ -39,6 +40,7 @@ impl WithEnd {
         // As a comparison of the address with the end.
         let op = match (self.turned, op) {
             (false, op) => op,
+            (true, op) if !rule!("turned-comparisons") => op,
             (true, Gt) => Lt,
             (true, Ge) => Le,
             (true, Lt) => Gt,
@@ -53,7 +55,7 @@ impl WithEnd {
         };
         let offset = u64::try_from(self.pointer.offset).ok()?;
         let farthest = self.pointer.variable.wide.umax.checked_add(offset)?;
-        if farthest > MAX_PROVED {
+        if farthest > MAX_PROVED && rule!("proofs-far-from-the-end") {
             return None;
         }
         u32::try_from(offset + more).ok()
@@ -82,7 +84,7 @@ impl Walk<'_> {
                     Range::where_holds(op, &first.range, &second.range, width).filter(|_| !same || holds_of_same(op));
                 let fails = Range::where_fails(op, &first.range, &second.range, width);
                 let fails = fails.filter(|_| !same || !holds_of_same(op) || op == JmpOp::Set);
-                if holds.is_none() || fails.is_none() {
+                if (holds.is_none() || fails.is_none()) && rule!("decisions-matter") {
                     // What decides it is what the two are.
                     self.need(&a);
                     self.need(&b);
@@ -179,7 +181,10 @@ impl Walk<'_> {
         if range == scalar.range {
             return;
         }
-        let node = self.trace.join(scalar.node, other.node);
+        let node = match rule!("bounds-are-derived") {
+            true => self.trace.join(scalar.node, other.node),
+            false => scalar.node,
+        };
         let narrowed = Scalar { range, node, ..*scalar };
         state.set(reg.number(), Value::Scalar(narrowed));
         if scalar.id != 0 {

@@ -3,6 +3,7 @@
 use super::error::{Leave, Refusal};
 use super::memory::Access;
 use super::range::Range;
+use super::rule::rule;
 use super::state::{Buffer, Caller, Pointer, Record, Scalar, State, Target, Value};
 use super::walk::{Next, Walk};
 use crate::bpf::helper::{Arg, Body, Helper, HelperId, Returns};
@@ -89,11 +90,13 @@ impl Walk<'_> {
             Body::Builtin(_) => tag = self.effects(state, &call, pc)?,
             Body::Custom(_) => {}
         }
-        if helper.prototype.ctx_update {
+        if helper.prototype.ctx_update && rule!("context-updates-forget") {
             forget_context(state);
         }
         let result = self.result(&call, pc, tag, state);
-        state.clobber();
+        if rule!("helpers-clobber") {
+            state.clobber();
+        }
         state.set(0, result);
         state.pc = pc + 1;
         Ok(Next::On)
@@ -177,7 +180,9 @@ impl Walk<'_> {
                             matches!(other.target, Target::Record { .. }) && other.id == pointer.id
                         })
                     };
-                    state.change_all(|value| gone(value).then_some(Value::None));
+                    if rule!("released-records-are-gone") {
+                        state.change_all(|value| gone(value).then_some(Value::None));
+                    }
                 }
                 Value::Pointer(pointer) if pointer.target.may_be_null() => {
                     return Err(Refusal::MaybeNull { reg: at as u8 + 1, kind: pointer.kind() });
@@ -283,7 +288,7 @@ impl Walk<'_> {
         if let Some(open) = open {
             return Err(still_open(&state.buffers[open], Leave::Reserve));
         }
-        let tag = self.new_id();
+        let tag = if rule!("reservations-of-buffers-may-fail") { self.new_id() } else { 0 };
         state.buffers.push(Buffer { id: buffer, insn: pc, map, tag });
         state.buffers.sort_by_key(|buffer| buffer.id);
         Ok(tag)
@@ -295,7 +300,10 @@ impl Walk<'_> {
         match call.helper.prototype.returns {
             Returns::ValueOrNull => {
                 let Some(map) = call.map else { return Value::unknown() };
-                Value::Pointer(Pointer { id, ..Pointer::new(Target::Value { map, null: true }) })
+                Value::Pointer(Pointer {
+                    id,
+                    ..Pointer::new(Target::Value { map, null: rule!("values-may-be-missing") })
+                })
             }
             Returns::RecordOrNull => {
                 let size = call.helper.prototype.args.iter().position(|arg| *arg == Arg::AllocSize);
@@ -303,7 +311,10 @@ impl Walk<'_> {
                 // A record so large that no ring has it is none.
                 let Some(size) = size else { return Value::known(0) };
                 state.records.push(Record { id, insn: pc });
-                Value::Pointer(Pointer { id, ..Pointer::new(Target::Record { size, null: true }) })
+                Value::Pointer(Pointer {
+                    id,
+                    ..Pointer::new(Target::Record { size, null: rule!("records-may-be-missing") })
+                })
             }
             Returns::Scalar => {
                 let builtin = matches!(call.helper.body, Body::Builtin(_));
@@ -357,10 +368,12 @@ impl Walk<'_> {
             return Err(Refusal::TailCallInCallback);
         }
         Self::all_released(state, Leave::TailCall)?;
-        if state.frames.len() > 1 {
+        if state.frames.len() > 1 && rule!("tail-calls-end-functions") {
             // The function that made it ends with what the other program gives, which may have changed the context.
             let mut made = state.clone();
-            forget_context(&mut made);
+            if rule!("tail-calls-forget") {
+                forget_context(&mut made);
+            }
             Self::back(&mut made, Value::unknown());
             self.later(made)?;
         }
@@ -379,7 +392,12 @@ impl Walk<'_> {
                 state.pc = pc;
             }
             // The next round.
-            Caller::Helper(pc) => state.pc = pc,
+            Caller::Helper(pc) if rule!("callbacks-come-again") => state.pc = pc,
+            Caller::Helper(pc) => {
+                state.clobber();
+                state.set(0, Value::unknown());
+                state.pc = pc + 1;
+            }
         }
         Next::On
     }
@@ -411,7 +429,9 @@ impl Walk<'_> {
                 let Value::Scalar(scalar) = result else {
                     return Err(Refusal::LeakedResult { kind: result.kind() });
                 };
-                self.need(&result);
+                if rule!("results-of-callbacks-matter") {
+                    self.need(&result);
+                }
                 if scalar.range.wide.umax > 1 {
                     return Err(Refusal::CallbackResult { found: scalar.range.interval() });
                 }
@@ -446,7 +466,7 @@ impl Walk<'_> {
             return Err(Refusal::LegacyLoadInCallback);
         }
         Self::all_released(state, Leave::LegacyLoad)?;
-        if state.frames.len() > 1 {
+        if state.frames.len() > 1 && rule!("legacy-loads-end-functions") {
             let mut ended = state.clone();
             Self::back(&mut ended, Value::known(0));
             self.later(ended)?;

@@ -2,6 +2,7 @@
 
 use super::flow::Flow;
 use super::range::Range;
+use super::rule::rule;
 use super::state::{Byte, Caller, Pointer, Record, Scalar, Slot, State, Value};
 use super::trace::{Node, Trace};
 
@@ -23,6 +24,9 @@ impl Ids {
     fn same(&mut self, old: u32, new: u32) -> bool {
         if old == 0 || new == 0 {
             return old == new;
+        }
+        if !rule!("ids-are-mapped") {
+            return true;
         }
         for &(known_old, known_new) in &self.0 {
             if known_old == old || known_new == new {
@@ -67,16 +71,22 @@ impl<'t> Cover<'t> {
             return None;
         }
         for (old, new) in old.frames.iter().zip(&new.frames) {
+            if !rule!("frames-are-compared") {
+                continue;
+            }
             if old.function != new.function || old.caller != new.caller || old.records != new.records {
                 return None;
             }
         }
         for (Record { id: old, .. }, Record { id: new, .. }) in old.records.iter().zip(&new.records) {
-            if !self.ids.same(*old, *new) {
+            if !self.ids.same(*old, *new) && rule!("records-are-compared") {
                 return None;
             }
         }
         for (old, new) in old.buffers.iter().zip(&new.buffers) {
+            if !rule!("buffers-are-compared") {
+                continue;
+            }
             if old.id != new.id || old.map != new.map || !self.tags.same(old.tag, new.tag) {
                 return None;
             }
@@ -101,7 +111,7 @@ impl<'t> Cover<'t> {
                     continue;
                 }
                 let other = new.slots.get(index).unwrap_or(&Slot::EMPTY);
-                if !self.slots(slot, other, &tags) {
+                if !self.slots(slot, other, &tags) && rule!("slots-are-compared") {
                     return None;
                 }
             }
@@ -121,14 +131,15 @@ impl<'t> Cover<'t> {
 
     fn scalars(&mut self, old: &Scalar, new: &Scalar, tags: &[u32]) -> bool {
         // Tests of it tell whether a buffer is open.
-        if old.tag != 0 && tags.contains(&old.tag) && !self.tags.same(old.tag, new.tag) {
+        if rule!("tags-are-mapped") && old.tag != 0 && tags.contains(&old.tag) && !self.tags.same(old.tag, new.tag) {
             return false;
         }
         // What has no node was not given one, or could not be: then it counts.
         if self.closeness == Closeness::Needed && old.node != Node::NONE && !self.trace.is_marked(old.node) {
             return true;
         }
-        if !old.range.includes(&new.range) || (old.id != 0 && !self.ids.same(old.id, new.id)) {
+        let included = old.range.includes(&new.range) || !rule!("ranges-are-compared");
+        if !included || (old.id != 0 && !self.ids.same(old.id, new.id)) {
             return false;
         }
         self.rest(old, new.node);
@@ -137,16 +148,16 @@ impl<'t> Cover<'t> {
 
     /// The newer state rests on the range that `node` is for, unless any number would have done.
     fn rest(&mut self, old: &Scalar, node: Node) {
-        if node != Node::NONE && !(old.range.is_unknown() && old.id == 0) {
+        if rule!("covered-states-need") && node != Node::NONE && !(old.range.is_unknown() && old.id == 0) {
             self.rests_on.push(node);
         }
     }
 
     fn pointers(&mut self, old: &Pointer, new: &Pointer) -> bool {
         old.target == new.target
-            && old.offset == new.offset
-            && old.variable.includes(&new.variable)
-            && old.proved <= new.proved
+            && (old.offset == new.offset || !rule!("offsets-are-compared"))
+            && (old.variable.includes(&new.variable) || !rule!("variable-offsets-are-compared"))
+            && (old.proved <= new.proved || !rule!("proofs-are-compared"))
             && self.ids.same(old.id, new.id)
     }
 
@@ -192,7 +203,9 @@ impl<'t> Cover<'t> {
             }
         }
         // Whoever reads what is covered has read it here too.
-        self.rests_on.push(new.read);
+        if rule!("covered-states-read") {
+            self.rests_on.push(new.read);
+        }
         true
     }
 }

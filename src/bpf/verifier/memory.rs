@@ -3,6 +3,7 @@
 use super::error::Refusal;
 use super::kind::{Interval, Kind};
 use super::range::Range;
+use super::rule::rule;
 use super::stack::Place;
 use super::state::{Pointer, Scalar, State, Target, Value};
 use super::walk::{Next, Walk};
@@ -143,7 +144,10 @@ impl Walk<'_> {
         if signed && let Value::Scalar(scalar) = value {
             let range = scalar.range.sign_extend(size.bits());
             if range != scalar.range {
-                value = Value::Scalar(Scalar { range, id: 0, tag: 0, node: scalar.node });
+                value = match rule!("sign-extension-unlinks") {
+                    true => Value::Scalar(Scalar { range, id: 0, tag: 0, node: scalar.node }),
+                    false => Value::Scalar(Scalar { range, ..scalar }),
+                };
             }
         }
         state.set(dst.number(), value);
@@ -251,7 +255,11 @@ impl Walk<'_> {
         let map = &self.text.maps[index as usize];
         let content = self.constants.entry(index).or_insert_with(|| {
             let one = map.def().type_ == MapType::Array && map.def().max_entries == 1;
-            if one && map.is_constant() { map.lookup(&[0; 4]).ok().flatten() } else { None }
+            if one && (map.is_constant() || !rule!("constants-are-frozen")) {
+                map.lookup(&[0; 4]).ok().flatten()
+            } else {
+                None
+            }
         });
         content.as_deref()
     }
@@ -354,7 +362,9 @@ impl Walk<'_> {
                 let bytes = size.bytes() as u64;
                 if let Some(place) = self.check_atomic(state, dst, offset, bytes, Access::Update)? {
                     self.read_bytes(state, &place)?;
-                    self.write_bytes(state, &place)?;
+                    if rule!("atomics-write") {
+                        self.write_bytes(state, &place)?;
+                    }
                 }
                 let old = Value::Scalar(Scalar::new(Range::of_bits(size.bits())));
                 match op {

@@ -13,6 +13,7 @@ mod memory;
 mod range;
 #[cfg(test)]
 mod range_tests;
+mod rule;
 mod stack;
 mod state;
 mod step;

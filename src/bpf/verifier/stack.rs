@@ -3,6 +3,7 @@
 use super::error::Refusal;
 use super::kind::Interval;
 use super::range::Range;
+use super::rule::rule;
 use super::state::{Byte, Frame, Pointer, SLOTS, Scalar, Slot, State, Target, Value};
 use super::walk::Walk;
 use crate::bpf::vm::FRAME_SIZE;
@@ -121,7 +122,11 @@ impl Walk<'_> {
             };
             let range = shifted.truncate(bits);
             let same = range == spilled.range && first == 0 && (bits == 64 || spilled.range.wide.umax >> bits == 0);
-            let scalar = if same { spilled } else { Scalar { range, id: 0, tag: 0, node: spilled.node } };
+            let scalar = if same || !rule!("narrow-fills-unlink") {
+                spilled
+            } else {
+                Scalar { range, id: 0, tag: 0, node: spilled.node }
+            };
             return Ok(Value::Scalar(scalar));
         }
         Ok(Value::Scalar(Scalar::new(Range::of_bits(bits))))
@@ -150,7 +155,7 @@ impl Walk<'_> {
         Self::check_overwritten(&state.frames[place.frame], &range)?;
         let (index, first, size) = (Frame::slot_of(at), Frame::byte_of(at), place.size as usize);
         let zero = value.value().is_some_and(|value| value & (u64::MAX >> (64 - 8 * size)) == 0);
-        if zero && size < 8 && first != 0 {
+        if zero && size < 8 && first != 0 && rule!("zeros-matter") {
             self.need(value);
         }
         let frame = Rc::make_mut(&mut state.frames[place.frame]);
@@ -169,7 +174,11 @@ impl Walk<'_> {
             let bits = 8 * size as u32;
             let fits = scalar.range.wide.umax >> bits == 0;
             let range = scalar.range.truncate(bits);
-            let spilled = if fits { *scalar } else { Scalar { range, id: 0, tag: 0, node: scalar.node } };
+            let spilled = if fits || !rule!("narrow-spills-truncate") {
+                *scalar
+            } else {
+                Scalar { range, id: 0, tag: 0, node: scalar.node }
+            };
             slot.bytes[..size].fill(Byte::Spill);
             slot.spill = Value::Scalar(spilled);
         } else {
@@ -210,7 +219,7 @@ impl Walk<'_> {
         for byte in range {
             let slot = frame.slot_mut(Frame::slot_of(byte));
             let to = &mut slot.bytes[Frame::byte_of(byte)];
-            if !(zero && *to == Byte::Zero) {
+            if !(zero && *to == Byte::Zero) && rule!("stores-somewhere-write") {
                 *to = Byte::Any;
             }
         }

@@ -4,6 +4,7 @@ use super::cover::{Closeness, Cover};
 use super::error::{Refusal, VerifyError};
 use super::flow::Flow;
 use super::log::Log;
+use super::rule::rule;
 use super::state::{Byte, Caller, Frame, Pointer, State, Target, Value};
 use super::trace::{Node, Trace};
 use super::{Facts, LogLevel, VerifyOptions, VerifyStats};
@@ -200,9 +201,19 @@ impl<'p> Walk<'p> {
         self.reached[pc] = true;
         self.since.0 += 1;
         self.since.1 += u32::from(op.jump().is_some());
+        #[cfg(perfring_mutants)]
+        let before = state.clone();
+        let next = self.logged_step(state, op);
+        #[cfg(perfring_mutants)]
+        let next = next.or_else(|refusal| super::rule::without(&before, state, op, refusal));
+        next
+    }
+
+    fn logged_step(&mut self, state: &mut State, op: &Op) -> Result<Next, Refusal> {
         if self.log.level() == LogLevel::None {
             return self.step(state, op);
         }
+        let pc = state.pc;
         let before = state.clone();
         self.log.before(pc, op, &self.text.line(pc));
         let next = self.step(state, op)?;
@@ -223,7 +234,8 @@ impl<'p> Walk<'p> {
         for &index in candidates.iter().rev() {
             let Some(old) = self.remembered[index].as_mut() else { continue };
             let complete = old.open == 0;
-            let closeness = if complete { Closeness::Needed } else { Closeness::All };
+            let closeness =
+                if complete || !rule!("rounds-are-compared-in-all") { Closeness::Needed } else { Closeness::All };
             if !complete && !round && old.state.rounds != state.rounds {
                 // Something else bounds this loop.
                 continue;
@@ -244,7 +256,8 @@ impl<'p> Walk<'p> {
                 self.log.covered(pc);
                 return Ok(true);
             }
-            if Cover::of(state, &old.state, &self.flow, &self.trace, Closeness::All).is_some() {
+            let back = Cover::of(state, &old.state, &self.flow, &self.trace, Closeness::All).is_some();
+            if back && rule!("InfiniteLoop") {
                 return Err(Refusal::InfiniteLoop { insn: pc });
             }
         }
@@ -456,10 +469,10 @@ impl<'p> Walk<'p> {
             }
             let own = self.depths.get(&function).copied().unwrap_or(0).max(1).next_multiple_of(super::FRAME_GRANULE);
             let bytes = before + own;
-            if bytes > self.options.stack {
+            if bytes > self.options.stack && rule!("StackDepth") {
                 return Err((function, Refusal::StackDepth { bytes, limit: self.options.stack }));
             }
-            if frames > MAX_FRAMES {
+            if frames > MAX_FRAMES && rule!("Frames") {
                 return Err((function, Refusal::Frames { limit: MAX_FRAMES }));
             }
             deepest = deepest.max(bytes);
