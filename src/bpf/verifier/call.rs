@@ -403,11 +403,11 @@ impl Walk<'_> {
     }
 
     pub(super) fn exit(&mut self, state: &mut State) -> Result<Next, Refusal> {
-        let result = state.read(0)?;
-        self.end(state, result)
-    }
-
-    fn end(&mut self, state: &mut State, result: Value) -> Result<Next, Refusal> {
+        // A function that gives nothing leaves what its caller can't read.
+        let result = match state.frame().caller {
+            Caller::Function(_) => state.reg(0),
+            Caller::Nobody | Caller::Helper(_) => state.read(0)?,
+        };
         let depth = state.frames.len() - 1;
         match state.frame().caller {
             Caller::Nobody => {
