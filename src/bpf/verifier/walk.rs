@@ -278,7 +278,7 @@ impl<'p> Walk<'p> {
             let Some(rests_on) = Cover::of(&old.state, state, &self.flow, &self.trace, closeness) else { continue };
             if round {
                 // Runs that are as this state says are as the other says, of which all paths will have been followed.
-                rests_on.into_iter().for_each(|node| self.trace.mark(node));
+                rests_on.into_iter().for_each(|(old, new)| self.trace.follows(old, new));
                 self.stats.pruned += 1;
                 self.log.covered(pc);
                 return Ok(true);
@@ -430,7 +430,7 @@ impl<'p> Walk<'p> {
         match Cover::of(&old.state, state, &self.flow, &self.trace, Closeness::Needed) {
             Some(rests_on) => {
                 old.hits += 1;
-                rests_on.into_iter().for_each(|node| self.trace.mark(node));
+                rests_on.into_iter().for_each(|(old, new)| self.trace.follows(old, new));
                 true
             }
             None => {
