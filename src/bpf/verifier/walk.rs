@@ -459,7 +459,7 @@ impl<'p> Walk<'p> {
     /// Follows this path later.
     pub(super) fn later(&mut self, state: State) -> Result<(), Refusal> {
         if self.pending.len() == MAX_PENDING {
-            return Err(Refusal::TooComplex { limit: MAX_PENDING as u64 });
+            return Err(Refusal::TooManyBranches { limit: MAX_PENDING });
         }
         if let Some(parent) = self.parent.and_then(|index| self.remembered[index].as_mut()) {
             parent.open += 1;
