@@ -595,6 +595,11 @@ impl Map {
         self.def().flags.intersects(MapFlags::RDONLY_PROG | MapFlags::WRONLY_PROG)
     }
 
+    /// Whether nobody can change its values any more.
+    pub(crate) fn is_constant(&self) -> bool {
+        self.is_read_only_for_programs() && self.inner.frozen.load(Site::Frozen.order())
+    }
+
     /// Whether programs can't write it.
     pub(crate) fn is_read_only_for_programs(&self) -> bool {
         self.def().flags.contains(MapFlags::RDONLY_PROG)

@@ -1,13 +1,36 @@
 //! The verifier: which programs can run without tests.
 
+mod alu;
+mod bounds;
+mod branch;
+mod call;
+mod cover;
 mod error;
+mod flow;
 mod kind;
+mod log;
+mod memory;
+mod range;
+#[cfg(test)]
+mod range_tests;
+mod rule;
+mod stack;
+mod state;
+mod step;
+mod tnum;
+mod trace;
+mod walk;
 
 pub use error::{Leave, Refusal, VerifyError};
 pub use kind::{Interval, Kind};
 
 use super::program::Program;
+use super::program_type::Pointer;
+use std::collections::BTreeMap;
 use std::ops::{Deref, Range};
+
+/// What frames are rounded up to where those of a chain of calls are added up.
+const FRAME_GRANULE: u32 = 16;
 
 /// How much is written to the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,6 +97,30 @@ pub struct Verified {
     program: Program,
     stats: VerifyStats,
     log: String,
+}
+
+/// What a proof says of a program, for those who run it.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    /// Slots of loads of fields of the context that lead elsewhere.
+    pub(crate) pointers: BTreeMap<usize, Pointer>,
+    /// By slot: whether a path reaches it.
+    pub(crate) reached: Box<[bool]>,
+    /// Bytes of a context of plain memory that the program may touch.
+    pub(crate) context_len: usize,
+    /// The most frames at once.
+    pub(crate) frames: usize,
+}
+
+impl Program {
+    /// Proves that the program does only what it may, on whatever it is run.
+    ///
+    /// # Errors
+    /// [`VerifyError`]: what could not be proved.
+    pub fn verify(&self, options: &VerifyOptions) -> Result<Verified, VerifyError> {
+        let (_facts, stats, log) = walk::Walk::new(&self.0, options).run()?;
+        Ok(Verified::new(self.clone(), stats, log))
+    }
 }
 
 impl Verified {
