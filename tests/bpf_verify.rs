@@ -2,7 +2,7 @@
 //!
 //! With `PERFRING_VERIFY_CASE=TEXT` only cases are run of which file, line and title contain the text, and the verifier's log is
 //! printed. With `PERFRING_VERIFY_KERNEL=1` what the running kernel says is printed beside each case that it can load, and where
-//! it says something else the case must have a note.
+//! it says something else the case must have a note, and only there.
 
 mod bpf_kernel;
 mod common;
@@ -173,6 +173,41 @@ fn every_case_gets_its_verdict_and_every_refusal_has_a_case() {
         assert!(missing.is_empty(), "no case for {missing:?}");
         println!("{count} cases");
     }
+}
+
+/// Prints what the kernel says beside each case, if that is asked for.
+#[test]
+fn the_kernel_agrees_or_a_note_says_why() {
+    if std::env::var_os("PERFRING_VERIFY_KERNEL").is_none_or(|value| value != "1") || !bpf_kernel::require_bpf() {
+        return;
+    }
+    let wanted = std::env::var("PERFRING_VERIFY_CASE").unwrap_or_default();
+    let mut cases = tables();
+    cases.retain(|case| format!("{}:{}: {}", case.file, case.line, case.title).contains(&wanted));
+    let mut unexplained = String::new();
+    let mut counts = [0; 3];
+    for (case, said) in cases.iter().zip(verify::kernel::ask(&cases)) {
+        let Some(said) = said else { continue };
+        let ours = case.verdict == Verdict::Accepted;
+        let show = |said: &Result<(), String>| said.as_ref().map_or_else(Clone::clone, |()| "accepted".to_owned());
+        let same = said.accepts() == ours;
+        let line = format!(
+            "{} {}:{}: {}\n    root: {}\n    bpf:  {}\n",
+            if same { "  " } else { "!=" },
+            case.file,
+            case.line,
+            case.title,
+            show(&said.root),
+            said.bpf.as_ref().map_or("-".to_owned(), show)
+        );
+        print!("{line}");
+        counts[if same { 0 } else { 1 + usize::from(case.note.is_none()) }] += 1;
+        if same == case.note.is_some() {
+            unexplained.push_str(&line);
+        }
+    }
+    println!("{} alike, {} differ with a note, {} without", counts[0], counts[1], counts[2]);
+    assert!(unexplained.is_empty(), "differences without a note, or notes without a difference:\n{unexplained}");
 }
 
 #[test]

@@ -27,10 +27,11 @@
 //!   allowed; the licence, which is `GPL` without that.
 //! - `note: TEXT`: why the kernel says something else, where it does.
 //! - `each A B: 1 2 | 3 4`: the case is one for each row, with its words in the place of `$A` and `$B`, wherever they stand. With
-//!   several such lines, one for each combination.
+//!   several such lines, one for each combination. Words that the title has no place for stand behind it.
 //!
 //! Lines with `#` at their start are comments. Before the first case, the head, are lines that count for all cases of the table
 //! that do not say otherwise, and snippets: `snippet NAME:` with indented lines behind.
 
+pub mod kernel;
 pub mod table;
 pub mod types;

@@ -224,7 +224,18 @@ fn expand(block: &[Line]) -> Result<Vec<Vec<Line>>, (usize, String)> {
         let put = |line: &str| {
             values.iter().fold(line.to_owned(), |line, (name, value)| line.replace(&format!("${name}"), value))
         };
-        block.iter().filter(|(_, line)| !line.starts_with("each ")).map(|(number, line)| (*number, put(line))).collect()
+        let title = &block[0].1;
+        let beside: Vec<&str> =
+            values.iter().filter(|(name, _)| !title.contains(&format!("${name}"))).map(|(_, value)| *value).collect();
+        let mut lines: Vec<Line> = block
+            .iter()
+            .filter(|(_, line)| !line.starts_with("each "))
+            .map(|(number, line)| (*number, put(line)))
+            .collect();
+        if !beside.is_empty() {
+            lines[0].1.push_str(&format!(" ({})", beside.join(" ")));
+        }
+        lines
     };
     let expanded: Vec<Vec<Line>> = all.iter().map(lines).collect();
     for (number, line) in expanded.iter().flatten() {
