@@ -25,7 +25,7 @@ impl Said {
     /// what is refused for the sake of speculation only.
     pub fn accepts(&self) -> bool {
         let leaks = |why: &String| {
-            let words = ["leak", "pointer comparison", "-= pointer", "part of pointer", "partial copy", "invalid read from stack",
+            let words = ["leak", "pointer comparison", "-= pointer", "pointer arithmetic prohibited", "part of pointer", "partial copy", "invalid read from stack",
                 "corrupt spilled pointer"];
             words.iter().any(|what| why.contains(what)) && !why.contains("!root")
         };
@@ -67,6 +67,10 @@ fn drop_tracing() {
 
 fn load(case: &Case, number: u32) -> Option<Result<(), String>> {
     let program = types::program(case).ok()?.ok()?;
+    if program.maps().iter().filter_map(perfring::bpf::map::Map::owner).any(|owner| owner != program.type_()) {
+        // There are no casts.
+        return None;
+    }
     let maps: Option<Vec<bpf_kernel::Map>> = program
         .maps()
         .iter()
