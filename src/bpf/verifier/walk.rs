@@ -57,6 +57,8 @@ impl Met {
     }
 }
 
+/// After how many rounds numbers that matter are widened too.
+const EXACT_ROUNDS: usize = 8;
 /// How many of the last states are compared.
 const LAST: usize = 4;
 
@@ -359,8 +361,8 @@ impl<'p> Walk<'p> {
         }
     }
 
-    /// Where a path comes by again and again: numbers that were others the last time, and did not matter, may be any, so that
-    /// the path comes by as it was before.
+    /// Where a path comes by again and again: numbers that were others the last time may be any, so that the path comes by as it
+    /// was before. At first only those that did not matter; but what still changes after a few rounds will go on to.
     fn widen(&mut self, state: &mut State) {
         let Some(old) = self.at.get(&state.pc).into_iter().flat_map(Met::ancestors).find_map(|index| {
             let old = self.remembered[index].as_ref()?;
@@ -375,10 +377,11 @@ impl<'p> Walk<'p> {
         }) else {
             return;
         };
+        let changing = self.at.get(&state.pc).is_some_and(|met| met.open.len() >= EXACT_ROUNDS);
         let trace = &self.trace;
         let widen = |old: &Value, new: &mut Value| {
             if let (Value::Scalar(old), Value::Scalar(new)) = (old, new)
-                && !trace.is_marked(old.node)
+                && (changing || !trace.is_marked(old.node))
                 && !old.range.includes(&new.range)
             {
                 let tag = new.tag;
@@ -394,7 +397,7 @@ impl<'p> Walk<'p> {
                 // Of fewer bytes a number can't be any.
                 if new.spilled() == 8 && old.spilled() == 8 {
                     widen(&old.spill, &mut new.spill);
-                } else if new.spilled() != 0 && new.pointer().is_none() && !trace.is_marked(old.read) {
+                } else if new.spilled() != 0 && new.pointer().is_none() && (changing || !trace.is_marked(old.read)) {
                     new.forget_spill();
                 }
                 for (old, new) in old.bytes.iter().zip(&mut new.bytes) {
