@@ -142,6 +142,9 @@ fn refusals() -> BTreeSet<String> {
     names
 }
 
+/// Refusals of programs that are not even loaded.
+const UNLOADED: &[&str] = &["Unverifiable"];
+
 #[test]
 fn every_case_gets_its_verdict_and_every_refusal_has_a_case() {
     let wanted = std::env::var("PERFRING_VERIFY_CASE").ok();
@@ -169,10 +172,65 @@ fn every_case_gets_its_verdict_and_every_refusal_has_a_case() {
     }
     assert!(failures == 0, "{failures} of {count} cases:\n{listing}");
     if wanted.is_none() {
-        let missing: Vec<_> = refusals().into_iter().filter(|name| !named.contains(name)).collect();
+        let missing: Vec<_> = refusals().into_iter().filter(|name| !named.contains(name) && !UNLOADED.contains(&name.as_str())).collect();
         assert!(missing.is_empty(), "no case for {missing:?}");
         println!("{count} cases");
     }
+}
+
+/// The case that an example of the documentation is: its comments have what stands before the program, and behind what is refused
+/// stand instruction and message.
+fn example(name: &str, code: &str, said: Option<&str>) -> Case {
+    let mut text = format!("{}: {name}\n", if said.is_some() { "refused" } else { "accepted" });
+    let mut program = String::new();
+    for line in code.lines() {
+        match line.strip_prefix("; ") {
+            Some(directive) => text += &format!("{directive}\n"),
+            None => program += &format!("    {line}\n"),
+        }
+    }
+    if let Some((_, message)) = said.and_then(|said| said.split_once(": ")) {
+        text += &format!("anywhere: {message}\n");
+    }
+    let cases = table::parse(name, &(text + &program)).unwrap_or_else(|defect| panic!("{defect}"));
+    cases.into_iter().next().expect("a case")
+}
+
+#[test]
+fn the_documentation_shows_each_refusal_and_how_it_is_mended() {
+    let page = include_str!("../src/bpf/verifier/refusals.md");
+    let mut failures = String::new();
+    let mut sections: BTreeSet<String> = BTreeSet::new();
+    for section in page.split("\n## `").skip(1) {
+        let (name, text) = section.split_once('`').expect("the end of the name");
+        assert!(sections.insert(name.to_owned()), "{name} has two sections");
+        let examples: Vec<&str> =
+            text.split("```text\n").skip(1).map(|rest| rest.split_once("```").expect("the end of the example").0).collect();
+        let said: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("> ")).collect();
+        if UNLOADED.contains(&name) {
+            assert!(examples.is_empty(), "{name}");
+            continue;
+        }
+        let ([refused, mended], [said]) = (&examples[..], &said[..]) else {
+            panic!("{name}: {} examples and {} messages", examples.len(), said.len())
+        };
+        let case = example(name, refused, Some(said));
+        match types::program(&case).expect("an example").expect("it is loaded").verify(&options(&case)) {
+            Ok(_) => failures += &format!("{name}: the first example is accepted\n"),
+            Err(error) => {
+                let place = if said.starts_with("anywhere: ") { "anywhere".to_owned() } else { error.insn.to_string() };
+                let found = format!("{place}: {}", error.kind);
+                if !format!("{:?}", error.kind).starts_with(name) || !found.starts_with(said) {
+                    failures += &format!("{name}: the first example is refused by {found} ({:?})\n", error.kind);
+                }
+            }
+        }
+        if let Some(failure) = judge(&example(name, mended, None), LogLevel::None).failure {
+            failures += &format!("{name}: the mended example: {failure}\n");
+        }
+    }
+    assert!(failures.is_empty(), "{failures}");
+    assert_eq!(sections, refusals());
 }
 
 /// Prints what the kernel says beside each case, if that is asked for.
