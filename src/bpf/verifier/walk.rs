@@ -18,7 +18,7 @@ use std::rc::Rc;
 
 /// Paths that may wait to be followed.
 const MAX_PENDING: usize = 1 << 16;
-/// States are remembered after as many instructions, and as many jumps, since the last one.
+/// States are remembered after as many instructions, and as many jumps, calls and exits, since the last one.
 const APART: (u32, u32) = (8, 2);
 /// And after as many in loops, which seldom come to where they were.
 const APART_IN_LOOPS: (u32, u32) = (100, 20);
@@ -92,7 +92,7 @@ pub(super) struct Walk<'p> {
     pending: Vec<Pending>,
     /// The last state that was remembered on the path that is followed.
     parent: Option<usize>,
-    /// Instructions and jumps since then.
+    /// Instructions, and jumps, calls and exits, since then.
     since: (u32, u32),
     /// The slots of the path.
     history: Vec<u32>,
@@ -228,7 +228,7 @@ impl<'p> Walk<'p> {
         self.history.push(pc as u32);
         self.reached[pc] = true;
         self.since.0 += 1;
-        self.since.1 += u32::from(op.jump().is_some());
+        self.since.1 += u32::from(op.jump().is_some() || matches!(op, Op::Call(_) | Op::Exit));
         #[cfg(perfring_mutants)]
         let before = state.clone();
         let next = self.logged_step(state, op);
