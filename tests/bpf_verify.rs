@@ -284,6 +284,7 @@ fn malformed_tables_are_told() {
     assert_eq!(defect("accepted: one\n    exit\n    ^ no"), told("t:1: a message, of a program that is accepted"));
     assert_eq!(defect("refused: one\n    ^ no\n    exit"), told("t:2: no instruction before it"));
     assert_eq!(defect("refused: one\n    exit\n    ^ no\nanywhere: no"), told("t:4: a second message"));
+    assert_eq!(defect("refused: one\n    exit\n    ^"), told("t:3: a message that says nothing"));
     assert_eq!(defect("refused: one\nmap m hash\n    exit"), told("t:2: neither a word with a colon nor indented: \"map m hash\""));
     assert_eq!(defect("accepted: one\nmap m: hash key\n    exit"), told("t:2: \"key\" of a map has no value"));
     assert_eq!(defect("accepted: one\nmap m: hash key=x\n    exit"), told("t:2: \"x\" is no number"));

@@ -268,6 +268,9 @@ fn read_case(file: &str, head: &Head, block: &[Line]) -> Result<Case, (usize, St
         let at = |what: String| (*number, what);
         let mut say = |place: Option<usize>, text: &str| {
             let text = text.trim().to_owned();
+            if text.is_empty() {
+                return Err(at("a message that says nothing".to_owned()));
+            }
             if message.replace((place, text)).is_some() { Err(at("a second message".to_owned())) } else { Ok(()) }
         };
         if !line.starts_with(' ') {
