@@ -18,13 +18,21 @@ const OUTPUT: &str = "\
 Output:
   program NAME, section SECTION, type TYPE, COUNT instructions
   LOG
-  accepted: COUNT instructions followed, COUNT paths pruned, COUNT states (COUNT at once),
-  COUNT bytes, COUNT frames with COUNT bytes of stack
+  accepted: insns N, states N, peak_states N, pruned N, memory N, stack N, frames N
   never reached: INDEX..INDEX
 
   or, behind the log, `refused:` with the reason, or `not loaded:` where the program did not get
-  as far. Followed are instructions on all paths together, and a path is pruned where one that
-  covers it was followed before. Programs have an empty line between them.
+  as far. Programs have an empty line between them. The numbers:
+    insns        instructions that were followed, on all paths together
+    states       states that were remembered to be compared with later ones
+    peak_states  the most of them at once
+    pruned       paths that ended because one that covers them had been followed before
+    memory       the most bytes taken at once, about
+    stack        bytes of stack of the deepest call chain
+    frames       the most frames at once
+
+  --json has the same numbers as `stats`, with what is never reached as `dead`; and of a program
+  that is refused `insn`, `line`, `reason`, and as `path` the instructions that led there.
 
 Exit status:
   0 when every program is accepted; 1 when one is refused, or cannot be loaded or read, which one
@@ -76,10 +84,10 @@ pub(in crate::command) struct Arguments {
     #[arg(long, value_name = "FILE")]
     hex: Option<PathBuf>,
     /// The maps of that program: JSON, or a file of it.
-    #[arg(long, value_name = "SPEC", requires = "hex")]
+    #[arg(long, value_name = "SPEC", requires = "hex", conflicts_with = "object")]
     maps: Option<String>,
     /// The licence of that program.
-    #[arg(long, value_name = "L", requires = "hex", default_value = "GPL")]
+    #[arg(long, value_name = "L", requires = "hex", conflicts_with = "object", default_value = "GPL")]
     license: String,
     /// The log: 0 is none, 1 the path to where a program is refused, 2 all paths.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
@@ -351,8 +359,8 @@ impl Output {
                 let Stats { insns, pruned, states, peak_states, memory, frames, stack, dead } = stats;
                 writeln!(
                     out,
-                    "accepted: {insns} instructions followed, {pruned} paths pruned, {states} states ({peak_states} at once), \
-                     {memory} bytes, {frames} frames with {stack} bytes of stack"
+                    "accepted: insns {insns}, states {states}, peak_states {peak_states}, pruned {pruned}, memory {memory}, \
+                     stack {stack}, frames {frames}"
                 )?;
                 for (number, [start, end]) in dead.iter().enumerate() {
                     write!(out, "{}{start}..{end}", if number == 0 { "never reached: " } else { ", " })?;
@@ -376,7 +384,7 @@ impl Output {
             (None, _) => Outcome::Fine,
             (Some(first), 1) => Outcome::AtFault(format!("{}: {first}", path.display())),
             (Some(first), refused) => Outcome::AtFault(format!(
-                "{}: {first}; {} of {} programs are refused",
+                "{}: {first}; {} of {} programs are not accepted",
                 path.display(),
                 refused,
                 self.programs
