@@ -230,7 +230,7 @@ fn what_is_wrong_with_maps_is_wrong_with_the_command_line() {
         ("{}", "invalid type: map, expected a sequence at line 1 column 0".to_owned()),
         (&LOOKUP_MAP.replace("3", "4"), "map 0: instruction 4 is no 64-bit immediate, but opcode 0x00".to_owned()),
         (&LOOKUP_MAP.replace("3", "99"), "map 0: there is no instruction 99: the program has 10".to_owned()),
-        (&LOOKUP_MAP.replace("48", "-1"), "invalid value: integer `-1`, expected u32 at line 1 column 53".to_owned()),
+        (&LOOKUP_MAP.replace("48", "-1"), "invalid value: integer `-1`, expected u32 at line 1 column 50".to_owned()),
         (&LOOKUP_MAP.replace("1}", "0}"), "map 0: a hash map of 0 entries".to_owned()),
     ] {
         let (status, out, err) = verify_hex(LOOKUP, &["--maps", spec]);
@@ -272,8 +272,8 @@ fn limits_are_set() {
     assert!(status == 0 && out.ends_with("\nnever reached: 2..4\n"), "{out}");
     let (status, out, _) = verify_hex(dead, &["--refuse-dead-code"]);
     assert!(status == 1 && out.contains("instruction 2 is never reached"), "{out}");
-    // Each round is a state of its own, and of the path all of it is remembered.
-    let long = text.replace("1000", "200000");
+    // Of the path all is remembered, and now and then a state.
+    let long = text.replace("1000", "100000");
     let (status, out, _) = verify_hex(&long, &["--max-memory", "1"]);
     assert!(status == 1 && out.contains("more than 1048576 bytes are needed to follow the program"), "{out}");
     assert_eq!(verify_hex(&long, &["--max-memory", "1000"]).0, 0);
