@@ -92,58 +92,73 @@ struct TestRun {
 impl Program {
     /// Loads a program, licensed under the GPL, whose instructions name maps by their index in `maps`.
     pub fn load(prog_type: u32, insns: &[u64], maps: &[&Map]) -> std::result::Result<Self, Refused> {
-        let fds: Vec<i32> = maps.iter().map(|map| map.as_fd().as_raw_fd()).collect();
-        let license = c"GPL";
-        let mut log = vec![0_u8; 1 << 16];
-        let mut attr = ProgLoad {
-            prog_type,
-            insn_cnt: insns.len() as u32,
-            insns: address(insns),
-            license: license.as_ptr() as u64,
-            log_level: 0,
-            log_size: 0,
-            log_buf: 0,
-            kern_version: 0,
-            prog_flags: 0,
-            prog_name: [0; 16],
-            prog_ifindex: 0,
-            expected_attach_type: 0,
-            prog_btf_fd: 0,
-            func_info_rec_size: 0,
-            func_info: 0,
-            func_info_cnt: 0,
-            line_info_rec_size: 0,
-            line_info: 0,
-            line_info_cnt: 0,
-            attach_btf_id: 0,
-            attach_prog_fd: 0,
-            core_relo_cnt: 0,
-            fd_array: if fds.is_empty() { 0 } else { address(&fds) },
-        };
-        // SAFETY: the attr mirrors the command's part. The instructions are `insn_cnt` of 8 bytes, the licence ends in NUL,
-        // there is no log, and `fds` has an entry for each index that the instructions may name, as the caller says.
-        let errno = match unsafe { bpf_fd(cmd::PROG_LOAD, &mut attr) } {
-            Ok(fd) => return Ok(Self { fd }),
-            Err(errno) => errno,
-        };
         // With the log the kernel is much slower. When it is full, what is at its end is kept.
-        attr.log_level = 1;
-        attr.log_size = log.len() as u32;
-        attr.log_buf = address_mut(&mut log);
-        // SAFETY: as above; the log has `log_size` bytes.
-        match unsafe { bpf_fd(cmd::PROG_LOAD, &mut attr) } {
-            Ok(fd) => Ok(Self { fd }),
-            Err(_) => {
-                log.truncate(log.iter().position(|&byte| byte == 0).unwrap_or(log.len()));
-                Err(Refused { errno, log: String::from_utf8_lossy(&log).into_owned() })
-            }
-        }
+        Self::try_load(prog_type, insns, maps).or_else(|errno| {
+            let (result, log) = Self::logged_load(prog_type, insns, maps, 1);
+            result.map_err(|_| Refused { errno, log })
+        })
+    }
+
+    /// Loads it, or says no more than that it is refused.
+    pub fn try_load(prog_type: u32, insns: &[u64], maps: &[&Map]) -> Result<Self> {
+        load(prog_type, insns, maps, 0, &mut [])
+    }
+
+    /// Loads it, and gives how many instructions the verifier has processed; none where it did not come to that.
+    pub fn processed(prog_type: u32, insns: &[u64], maps: &[&Map]) -> Option<u64> {
+        /// `BPF_LOG_STATS`
+        const STATS: u32 = 4;
+        let (_, log) = Self::logged_load(prog_type, insns, maps, STATS);
+        log.split_once("processed ")?.1.split(' ').next()?.parse().ok()
+    }
+
+    /// Loads it, and gives the log.
+    fn logged_load(prog_type: u32, insns: &[u64], maps: &[&Map], level: u32) -> (Result<Self>, String) {
+        let mut log = vec![0_u8; 1 << 16];
+        let result = load(prog_type, insns, maps, level, &mut log);
+        log.truncate(log.iter().position(|&byte| byte == 0).unwrap_or(log.len()));
+        (result, String::from_utf8_lossy(&log).into_owned())
     }
 
     /// `BPF_PROG_TEST_RUN`.
     pub fn test_run(&self, input: &Input) -> Result<Output> {
         test_run(self.fd.as_fd(), input)
     }
+}
+
+/// Loads a program, with the log at a level, and where it goes.
+fn load(prog_type: u32, insns: &[u64], maps: &[&Map], log_level: u32, log: &mut [u8]) -> Result<Program> {
+    let fds: Vec<i32> = maps.iter().map(|map| map.as_fd().as_raw_fd()).collect();
+    let license = c"GPL";
+    let mut attr = ProgLoad {
+        prog_type,
+        insn_cnt: insns.len() as u32,
+        insns: address(insns),
+        license: license.as_ptr() as u64,
+        log_level,
+        log_size: log.len() as u32,
+        log_buf: if log.is_empty() { 0 } else { address_mut(log) },
+        kern_version: 0,
+        prog_flags: 0,
+        prog_name: [0; 16],
+        prog_ifindex: 0,
+        expected_attach_type: 0,
+        prog_btf_fd: 0,
+        func_info_rec_size: 0,
+        func_info: 0,
+        func_info_cnt: 0,
+        line_info_rec_size: 0,
+        line_info: 0,
+        line_info_cnt: 0,
+        attach_btf_id: 0,
+        attach_prog_fd: 0,
+        core_relo_cnt: 0,
+        fd_array: if fds.is_empty() { 0 } else { address(&fds) },
+    };
+    // SAFETY: the attr mirrors the command's part. The instructions are `insn_cnt` of 8 bytes, the licence ends in NUL, the log
+    // has `log_size` bytes, or there is none, and `fds` has an entry for each index that the instructions may name, as the
+    // caller says.
+    unsafe { bpf_fd(cmd::PROG_LOAD, &mut attr).map(|fd| Program { fd }) }
 }
 
 /// `BPF_PROG_TEST_RUN` of any program.
