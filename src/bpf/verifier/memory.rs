@@ -296,6 +296,11 @@ impl Walk<'_> {
                 {
                     return Err(leak());
                 }
+                let value = match src {
+                    // What is in both places is the same.
+                    Operand::Reg(src) => self.copy(state, src, value),
+                    Operand::Imm(_) => value,
+                };
                 self.store_stack(state, &place, &value)?;
             }
             Target::Context => {

@@ -278,7 +278,7 @@ impl<'p> Walk<'p> {
             let Some(rests_on) = Cover::of(&old.state, state, &self.flow, &self.trace, closeness) else { continue };
             if round {
                 // Runs that are as this state says are as the other says, of which all paths will have been followed.
-                rests_on.into_iter().for_each(|node| self.trace.mark(node));
+                rests_on.into_iter().for_each(|(old, new)| self.trace.follows(old, new));
                 self.stats.pruned += 1;
                 self.log.covered(pc);
                 return Ok(true);
@@ -430,7 +430,7 @@ impl<'p> Walk<'p> {
         match Cover::of(&old.state, state, &self.flow, &self.trace, Closeness::Needed) {
             Some(rests_on) => {
                 old.hits += 1;
-                rests_on.into_iter().for_each(|node| self.trace.mark(node));
+                rests_on.into_iter().for_each(|(old, new)| self.trace.follows(old, new));
                 true
             }
             None => {
@@ -459,7 +459,7 @@ impl<'p> Walk<'p> {
     /// Follows this path later.
     pub(super) fn later(&mut self, state: State) -> Result<(), Refusal> {
         if self.pending.len() == MAX_PENDING {
-            return Err(Refusal::TooComplex { limit: MAX_PENDING as u64 });
+            return Err(Refusal::TooManyBranches { limit: MAX_PENDING });
         }
         if let Some(parent) = self.parent.and_then(|index| self.remembered[index].as_mut()) {
             parent.open += 1;
