@@ -1,7 +1,7 @@
 //! BPF_PROG_LOAD of this crate's programs, and how long it takes.
 
-use super::bpf_kernel::{Def, Errno, Map, Program};
-use perfring::bpf::insn::Insn;
+use super::bpf_kernel::{Code, Def, Errno, Functions, Map};
+use perfring::bpf::insn::{Imm64, Insn, Op};
 use perfring::bpf::map::{self, MapFlags, MapType};
 use perfring::record::ByteOrder;
 use std::time::{Duration, Instant};
@@ -11,39 +11,50 @@ pub struct Load {
     type_: u32,
     insns: Vec<u64>,
     maps: Vec<Map>,
+    functions: Option<Functions>,
 }
 
 impl Load {
-    /// `insns` name the maps by their index.
-    pub fn new(type_: u32, insns: &[Insn], maps: &[map::Map]) -> Result<Self, Errno> {
-        let words = insns.iter().map(|insn| u64::from_ne_bytes(insn.to_bytes(ByteOrder::NATIVE)));
-        let maps = maps.iter().map(same_map).collect::<Result<_, _>>()?;
-        Ok(Self { type_, insns: words.collect(), maps })
+    /// The program, with `before` in front of it.
+    pub fn new(type_: u32, before: &[Insn], program: &perfring::bpf::Program) -> Result<Self, Errno> {
+        let code = program.code();
+        let words = before.iter().chain(code.insns()).map(|insn| u64::from_ne_bytes(insn.to_bytes(ByteOrder::NATIVE)));
+        let maps = program.maps().iter().map(same_map).collect::<Result<_, _>>()?;
+        let takes_address = |op: &Op| matches!(op, Op::LoadImm64 { imm: Imm64::Function(_), .. });
+        let functions = match code.iter().any(|(_, op)| takes_address(op)) {
+            true => {
+                let start = |&at: &usize| if at == 0 { 0 } else { at + before.len() };
+                Some(Functions::at(&code.functions().iter().map(start).collect::<Vec<_>>())?)
+            }
+            false => None,
+        };
+        Ok(Self { type_, insns: words.collect(), maps, functions })
     }
 
-    fn load(&self) -> Result<Program, Errno> {
+    fn with<T>(&self, run: impl FnOnce(Code<'_>) -> T) -> T {
         let maps: Vec<_> = self.maps.iter().collect();
-        Program::try_load(self.type_, &self.insns, &maps)
+        run(Code { prog_type: self.type_, insns: &self.insns, maps: &maps, functions: self.functions.as_ref() })
     }
 
     /// Whether it is accepted.
     pub fn verdict(&self) -> Result<(), Errno> {
-        self.load().map(drop)
+        self.with(|code| code.load().map(drop))
     }
 
     /// How many instructions the kernel follows.
     pub fn processed(&self) -> Option<u64> {
-        let maps: Vec<_> = self.maps.iter().collect();
-        Program::processed(self.type_, &self.insns, &maps)
+        self.with(|code| code.processed())
     }
 
     /// How long it takes, without what closing the program takes.
     pub fn time(&self) -> Duration {
-        let start = Instant::now();
-        let result = self.load();
-        let time = start.elapsed();
-        drop(result);
-        time
+        self.with(|code| {
+            let start = Instant::now();
+            let result = code.load();
+            let time = start.elapsed();
+            drop(result);
+            time
+        })
     }
 }
 
