@@ -145,7 +145,8 @@ impl Walk<'_> {
             let range = scalar.range.sign_extend(size.bits());
             if range != scalar.range {
                 value = match rule!("sign-extension-unlinks") {
-                    true => Value::Scalar(Scalar { range, id: 0, tag: 0, node: scalar.node }),
+                    // It was extended with zeros: it is 0 as it was before.
+                    true => Value::Scalar(Scalar { range, id: 0, ..scalar }),
                     false => Value::Scalar(Scalar { range, ..scalar }),
                 };
             }

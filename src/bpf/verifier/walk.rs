@@ -18,7 +18,7 @@ use std::rc::Rc;
 
 /// Paths that may wait to be followed.
 const MAX_PENDING: usize = 1 << 16;
-/// States are remembered after as many instructions, and as many jumps, since the last one.
+/// States are remembered after as many instructions, and as many jumps, calls and exits, since the last one.
 const APART: (u32, u32) = (8, 2);
 /// And after as many in loops, which seldom come to where they were.
 const APART_IN_LOOPS: (u32, u32) = (100, 20);
@@ -57,6 +57,8 @@ impl Met {
     }
 }
 
+/// After how many rounds numbers that matter are widened too.
+const EXACT_ROUNDS: usize = 8;
 /// How many of the last states are compared.
 const LAST: usize = 4;
 
@@ -90,7 +92,7 @@ pub(super) struct Walk<'p> {
     pending: Vec<Pending>,
     /// The last state that was remembered on the path that is followed.
     parent: Option<usize>,
-    /// Instructions and jumps since then.
+    /// Instructions, and jumps, calls and exits, since then.
     since: (u32, u32),
     /// The slots of the path.
     history: Vec<u32>,
@@ -226,7 +228,7 @@ impl<'p> Walk<'p> {
         self.history.push(pc as u32);
         self.reached[pc] = true;
         self.since.0 += 1;
-        self.since.1 += u32::from(op.jump().is_some());
+        self.since.1 += u32::from(op.jump().is_some() || matches!(op, Op::Call(_) | Op::Exit));
         #[cfg(perfring_mutants)]
         let before = state.clone();
         let next = self.logged_step(state, op);
@@ -359,8 +361,8 @@ impl<'p> Walk<'p> {
         }
     }
 
-    /// Where a path comes by again and again: numbers that were others the last time, and did not matter, may be any, so that
-    /// the path comes by as it was before.
+    /// Where a path comes by again and again: numbers that were others the last time may be any, so that the path comes by as it
+    /// was before. At first only those that did not matter; but what still changes after a few rounds will go on to.
     fn widen(&mut self, state: &mut State) {
         let Some(old) = self.at.get(&state.pc).into_iter().flat_map(Met::ancestors).find_map(|index| {
             let old = self.remembered[index].as_ref()?;
@@ -375,10 +377,11 @@ impl<'p> Walk<'p> {
         }) else {
             return;
         };
+        let changing = self.at.get(&state.pc).is_some_and(|met| met.open.len() >= EXACT_ROUNDS);
         let trace = &self.trace;
         let widen = |old: &Value, new: &mut Value| {
             if let (Value::Scalar(old), Value::Scalar(new)) = (old, new)
-                && !trace.is_marked(old.node)
+                && (changing || !trace.is_marked(old.node))
                 && !old.range.includes(&new.range)
             {
                 let tag = new.tag;
@@ -394,7 +397,7 @@ impl<'p> Walk<'p> {
                 // Of fewer bytes a number can't be any.
                 if new.spilled() == 8 && old.spilled() == 8 {
                     widen(&old.spill, &mut new.spill);
-                } else if new.spilled() != 0 && new.pointer().is_none() && !trace.is_marked(old.read) {
+                } else if new.spilled() != 0 && new.pointer().is_none() && (changing || !trace.is_marked(old.read)) {
                     new.forget_spill();
                 }
                 for (old, new) in old.bytes.iter().zip(&mut new.bytes) {
