@@ -141,10 +141,11 @@ fn table(subjects: &[Subject], allowed: bool, trial: bool) {
             Ok(verified) => verified.stats().clone(),
             Err(error) => {
                 let kernel = match &kernel {
-                    Ok(kernel) => format!("the kernel follows {} instructions, and accepts it", kernel.processed),
-                    Err(reason) => format!("nor by the kernel: {reason}"),
+                    Ok(kernel) => format!("; the kernel follows {} instructions, and accepts it", kernel.processed),
+                    Err(reason) if allowed => format!("; nor by the kernel: {reason}"),
+                    Err(_) => String::new(),
                 };
-                left_out.push(format!("{}: {error}; {kernel}", subject.name));
+                left_out.push(format!("{}: instruction {}: {}{kernel}", subject.name, error.insn, error.kind));
                 continue;
             }
         };
