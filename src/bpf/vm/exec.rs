@@ -19,27 +19,54 @@ pub(crate) type Registers = [u64; 16];
 /// The end of the frame.
 const FP: usize = 10;
 
+/// How a run ended.
+pub(crate) enum End {
+    /// With the function that it started in; with its `r0`.
+    Exit(u64),
+    /// An unchecked one only: by a tail call of a program that was not verified, which has these registers at its start.
+    Unverified(Registers),
+}
+
 impl<'r> Execution<'r> {
-    /// Runs the current program from slot `pc` on, until the function that it starts in ends; gives `r0`.
+    /// The instructions of the current program, as they are run.
     ///
-    /// With `CHECKED` every access is tested. Without it the caller vouches for all of them.
+    /// # Panics
+    /// Without `CHECKED`, if it was not verified.
+    fn insts<const CHECKED: bool>(&self) -> &'r [Inst] {
+        let text: &'r Text = self.text;
+        if CHECKED { &text.insts } else { &text.proof.as_ref().expect("what runs unchecked is verified").fast }
+    }
+
+    /// Whether frames of the current program are made zero.
+    fn clears_frames<const CHECKED: bool>(&self) -> bool {
+        let text: &'r Text = self.text;
+        if CHECKED { text.clears_frames } else { text.proof.as_ref().is_none_or(|proof| proof.clears_frames) }
+    }
+
+    /// Runs the current program from slot `start` on, with these registers, until the function ends that has as many callers as
+    /// `depth` says.
+    ///
+    /// With `CHECKED` every access is tested. Without it none is.
     ///
     /// # Safety
-    /// With `CHECKED` none. Without it the program was proved to do only what the checks would let it do.
-    pub(crate) unsafe fn run<const CHECKED: bool>(&mut self, start: usize, r1: u64, r2: u64) -> Result<u64, TrapKind> {
-        let mut regs: Registers = [0; 16];
-        regs[1] = r1;
-        regs[2] = r2;
+    /// With `CHECKED` none. Without it all that "Unchecked" in the module's documentation says of verified programs holds of the
+    /// current one, and of those whose frames are above: `start` is a slot in which the proof has the program go on, with
+    /// registers and frames that are as the proof has them there.
+    pub(crate) unsafe fn run<const CHECKED: bool>(
+        &mut self,
+        start: usize,
+        mut regs: Registers,
+        depth: usize,
+    ) -> Result<End, TrapKind> {
         regs[FP] = self.frame_end();
-        let base_depth = self.depth();
-        let mut text: &'r [Inst] = &self.text.insts;
+        let mut text: &'r [Inst] = self.insts::<CHECKED>();
         debug_assert!(start < text.len());
         // SAFETY: a function starts there: in the text.
         let mut pc = unsafe { text.as_ptr().add(start) };
         let mut frame = self.stack_span();
         // What was touched last: nearly always what is touched next.
         (self.reads, self.writes) = (frame, frame);
-        if CHECKED {
+        if self.clears_frames::<CHECKED>() {
             self.clear_frame();
         }
 
@@ -135,9 +162,8 @@ impl<'r> Execution<'r> {
                             }
                         }
                     }
-                    // SAFETY: a span of what this execution may read holds the bytes, or they are of a number in
-                    // the context, or `find` found them; unchecked, by
-                    // the caller's contract.
+                    // SAFETY: a span of what this execution may read holds the bytes, or they are of a number in the context, or
+                    // `find` found them; unchecked, by L of the contract.
                     unsafe { $load(address) }
                 }};
             }
@@ -151,7 +177,7 @@ impl<'r> Execution<'r> {
                         }
                     }
                     let value = $value;
-                    // SAFETY: as for loads, of what it may write.
+                    // SAFETY: as for loads, of what it may write; unchecked, by S of the contract.
                     unsafe { $store(address, value) }
                 }};
             }
@@ -170,28 +196,49 @@ impl<'r> Execution<'r> {
                     unsafe { $store(address, value) }
                 }};
             }
+            macro_rules! in_frame {
+                () => {
+                    if CHECKED {
+                        frame = self.stack_span();
+                        (self.reads, self.writes) = (frame, frame);
+                    }
+                };
+            }
+            macro_rules! enter {
+                ($slot:expr) => {{
+                    let target = $slot;
+                    self.enter(slot!(), &mut regs)?;
+                    if CHECKED {
+                        frame = self.stack_span();
+                    }
+                    go!(target);
+                    if self.clears_frames::<CHECKED>() {
+                        self.clear_frame();
+                    }
+                }};
+            }
             macro_rules! exit {
                 () => {{
-                    if self.depth() == base_depth {
-                        return Ok(regs[0]);
+                    if self.depth() == depth {
+                        return Ok(End::Exit(regs[0]));
                     }
                     let slot = self.leave(&mut regs);
-                    text = &self.text.insts;
+                    // The caller's: that of a program that runs unchecked was verified, as it runs so itself.
+                    text = self.insts::<CHECKED>();
                     go!(slot);
-                    frame = self.stack_span();
-                    (self.reads, self.writes) = (frame, frame);
+                    in_frame!();
                 }};
             }
             macro_rules! atomic {
                 ($update:ident, $size:literal, $mask:literal) => {{
                     let address = address!(dst);
-                    if CHECKED && !self.atomic(address, $size, true) {
+                    if CHECKED && !self.atomic(address, $size, true, true) {
                         trap!(TrapKind::Atomic { address, size: $size });
                     }
                     let (operand, r0) = (r!(src) & $mask, regs[0] & $mask);
                     let number = inst.imm;
-                    // SAFETY: `atomic` found that the bytes may be read and written, and that they are aligned; unchecked,
-                    // by the caller's contract.
+                    // SAFETY: `atomic` found that the bytes may be read and written, and that they are aligned; unchecked, by A of
+                    // the contract.
                     let old = unsafe {
                         match number {
                             0 | 1 => $update(address, |old| old.wrapping_add(operand)),
@@ -369,7 +416,7 @@ impl<'r> Execution<'r> {
                 Code::Atomic64 => atomic!(update64, 8, 0xffff_ffff_ffff_ffff),
                 Code::LoadAcquire => {
                     let (address, size) = (address!(src), inst.imm);
-                    if CHECKED && !self.atomic(address, size as usize, false) {
+                    if CHECKED && !self.atomic(address, size as usize, true, false) {
                         trap!(TrapKind::Atomic { address, size: size as usize });
                     }
                     set!(match size {
@@ -382,7 +429,7 @@ impl<'r> Execution<'r> {
                 }
                 Code::StoreRelease => {
                     let (address, size) = (address!(dst), inst.imm);
-                    if CHECKED && !self.atomic(address, size as usize, true) {
+                    if CHECKED && !self.atomic(address, size as usize, false, true) {
                         trap!(TrapKind::Atomic { address, size: size as usize });
                     }
                     release();
@@ -402,19 +449,13 @@ impl<'r> Execution<'r> {
                     }
                 },
                 Code::CallLocal => {
-                    let target = slot!().wrapping_add_signed(inst.offset as isize);
-                    self.enter(slot!(), &mut regs)?;
-                    frame = self.stack_span();
-                    go!(target);
-                    if CHECKED {
-                        self.clear_frame();
-                    }
+                    enter!(slot!().wrapping_add_signed(inst.offset as isize));
                 }
                 Code::CallHelper => {
                     self.pc = slot!();
                     let args = arguments(&regs);
                     let helper = &self.text.called[inst.imm as usize];
-                    // SAFETY: checked, none; unchecked, by the caller's contract.
+                    // SAFETY: checked, none; unchecked, by H of the contract.
                     regs[0] = unsafe { self.call::<CHECKED>(helper, args)? };
                     if CHECKED && helper.closes {
                         (self.reads, self.writes) = (frame, frame);
@@ -427,12 +468,7 @@ impl<'r> Execution<'r> {
                         if self.text.checked.functions().binary_search(&target).is_err() {
                             trap!(TrapKind::CallTarget { target: callee });
                         }
-                        self.enter(slot!(), &mut regs)?;
-                        frame = self.stack_span();
-                        go!(target);
-                        if CHECKED {
-                            self.clear_frame();
-                        }
+                        enter!(target);
                     } else {
                         self.pc = slot!();
                         let args = arguments(&regs);
@@ -442,26 +478,32 @@ impl<'r> Execution<'r> {
                         };
                         // SAFETY: as above.
                         regs[0] = unsafe { self.call::<CHECKED>(helper, args)? };
-                        (self.reads, self.writes) = (frame, frame);
+                        in_frame!();
                     }
                 }
                 Code::TailCall => {
                     self.pc = slot!();
                     if self.tail_call::<CHECKED>([regs[1], regs[2], regs[3]], &mut regs[0])? {
-                        text = &self.text.insts;
-                        go!(0);
                         regs[1] = self.context.address;
                         if self.context.type_.has_length() {
                             regs[2] = self.context.len as u64;
                         }
-                        if CHECKED {
+                        if !CHECKED && self.text.proof.is_none() {
+                            return Ok(End::Unverified(regs));
+                        }
+                        text = self.insts::<CHECKED>();
+                        go!(0);
+                        if self.clears_frames::<CHECKED>() {
                             self.clear_frame();
                         }
-                        (self.reads, self.writes) = (frame, frame);
+                        in_frame!();
                     }
                 }
                 Code::Exit => exit!(),
-                Code::Unreachable => unreachable!("the second half of a 64-bit immediate is no target"),
+                Code::LoadPointer => set!(self.pointer(inst.pointer())),
+                Code::Unreachable => {
+                    unreachable!("the second half of a 64-bit immediate, or what was proved not to be reached")
+                }
             }
         }
     }
@@ -506,10 +548,6 @@ impl<'r> Execution<'r> {
 
     /// Makes the current frame zero: it may hold what another program left.
     fn clear_frame(&self) {
-        if !self.text.has_frame {
-            // Nothing in it can come by an address of the frame.
-            return;
-        }
         let end = (MAX_FRAMES - self.depth()) * FRAME_SIZE / 8;
         for word in &self.cpu.stack[end - FRAME_SIZE / 8..end] {
             word.set(0);
@@ -539,7 +577,7 @@ impl<'r> Execution<'r> {
         frame.pc
     }
 
-    /// Runs a function of the program for a helper.
+    /// Runs the function of the program that starts at a slot, for a helper.
     ///
     /// # Safety
     /// As [`run`](Self::run).
@@ -554,8 +592,15 @@ impl<'r> Execution<'r> {
         self.frames.try_push(frame).map_err(|_| TrapKind::CallDepth)?;
         self.callbacks += 1;
         self.loops = MAX_LOOPS;
+        let mut regs: Registers = [0; 16];
+        (regs[1], regs[2]) = (r1, r2);
         // SAFETY: the caller's contract.
-        let result = unsafe { self.run::<CHECKED>(slot, r1, r2) };
+        let result = match unsafe { self.run::<CHECKED>(slot, regs, self.depth()) } {
+            Ok(End::Exit(r0)) => Ok(r0),
+            // There are none in callbacks.
+            Ok(End::Unverified(_)) => Err(TrapKind::TailCall),
+            Err(kind) => Err(kind),
+        };
         self.callbacks -= 1;
         if result.is_ok() {
             self.frames.pop();
@@ -576,7 +621,7 @@ impl<'r> Execution<'r> {
             value,
             wanted: helper.map_or(Arg::Any, |helper| helper.prototype.args[at]),
         };
-        if CHECKED && self.callbacks > 0 {
+        if self.callbacks > 0 {
             return Err(TrapKind::TailCall);
         }
         if CHECKED && context != self.context.address {
@@ -601,6 +646,15 @@ impl<'r> Execution<'r> {
             }
         };
         let target: &'r Text = &target.0;
+        if let Some(proof) = &target.proof {
+            // A context of another type is as long as its fields take.
+            let short = target.type_.context().size().is_none() && self.context.len < proof.context_len;
+            let deep = self.depth() + proof.frames > MAX_FRAMES;
+            if short || deep {
+                *r0 = errno(if short { libc::EINVAL } else { libc::E2BIG });
+                return Ok(false);
+            }
+        }
         if target.type_ != *self.context.type_ && !self.cast(target) {
             *r0 = errno(libc::EINVAL);
             return Ok(false);

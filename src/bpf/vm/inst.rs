@@ -1,5 +1,7 @@
 //! Instructions as the interpreter runs them: one for each slot of the program, so that targets are the program's own.
 
+use crate::bpf::program_type::Pointer;
+
 /// What to do. `Reg` and `Imm` tell where the second operand is, 64 and 32 the width; `Stack` is access relative to `r10`
 /// that was found to be in the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +153,8 @@ pub(crate) enum Code {
     LoadAcquire,
     StoreRelease,
     LoadPacket,
+    /// Of a field of the context that leads elsewhere: only where that is proved.
+    LoadPointer,
     Jump,
     MayGoto,
     CallHelper,
@@ -164,6 +168,11 @@ pub(crate) enum Code {
 }
 
 impl Code {
+    /// Whether it is a load that may be one of an address, which takes all of the field.
+    pub(crate) const fn may_load_pointer(self) -> bool {
+        matches!(self, Self::Load32 | Self::Load64)
+    }
+
     /// Whether it is a load that extends a sign: of an address there is none.
     pub(crate) const fn is_sign_extending(self) -> bool {
         matches!(self, Self::LoadSx8 | Self::LoadSx16 | Self::LoadSx32)
@@ -188,6 +197,28 @@ const _: () = assert!(size_of::<Inst>() == 16);
 impl Inst {
     pub(crate) const fn new(code: Code) -> Self {
         Self { imm: 0, offset: 0, code, dst: 0, src: 0 }
+    }
+
+    /// A load of what a field of the context leads to.
+    pub(crate) const fn load_pointer(dst: u8, pointer: Pointer) -> Self {
+        let (offset, id) = match pointer {
+            Pointer::Packet => (0, 0),
+            Pointer::PacketEnd => (1, 0),
+            Pointer::Buffer(id) => (2, id),
+            Pointer::BufferEnd(id) => (3, id),
+        };
+        Self { imm: id as u64, offset, dst, ..Self::new(Code::LoadPointer) }
+    }
+
+    /// What such a load gives.
+    pub(crate) const fn pointer(&self) -> Pointer {
+        let id = self.imm as u32;
+        match self.offset {
+            0 => Pointer::Packet,
+            1 => Pointer::PacketEnd,
+            2 => Pointer::Buffer(id),
+            _ => Pointer::BufferEnd(id),
+        }
     }
 }
 
