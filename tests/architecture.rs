@@ -37,6 +37,7 @@ const UNSAFE: &[&str] = &[
     "src/bpf/memory.rs",
     "src/bpf/program.rs",
     "src/bpf/sys.rs",
+    "src/bpf/verifier/mod.rs",
     "src/bpf/vm/exec.rs",
     "src/bpf/vm/execution.rs",
     "src/bpf/vm/tests.rs",

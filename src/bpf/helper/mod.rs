@@ -10,5 +10,5 @@ mod table;
 pub use call::Call;
 pub use id::HelperId;
 pub use prototype::{Arg, MapTypes, Prototype, PrototypeError, Returns};
-pub(crate) use table::Helper;
+pub(crate) use table::{Body, Helper};
 pub use table::{Helpers, RegisterError};

@@ -1,13 +1,34 @@
 //! The verifier: which programs can run without tests.
 
+mod alu;
+mod bounds;
+mod branch;
+mod call;
+mod cover;
 mod error;
+mod flow;
 mod kind;
+mod log;
+mod memory;
+mod range;
+#[cfg(test)]
+mod range_tests;
+mod rule;
+mod stack;
+mod state;
+mod step;
+mod tnum;
+mod trace;
+mod walk;
 
 pub use error::{Leave, Refusal, VerifyError};
 pub use kind::{Interval, Kind};
 
 use super::program::Program;
 use std::ops::{Deref, Range};
+
+/// What frames are rounded up to where those of a chain of calls are added up.
+const FRAME_GRANULE: u32 = 16;
 
 /// How much is written to the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,6 +95,20 @@ pub struct Verified {
     program: Program,
     stats: VerifyStats,
     log: String,
+}
+
+impl Program {
+    /// Proves that the program does only what it may, on whatever it is run.
+    ///
+    /// # Errors
+    /// [`VerifyError`]: what could not be proved.
+    #[expect(unsafe_code, reason = "that what was accepted runs without tests is what verification is for")]
+    pub fn verify(&self, options: &VerifyOptions) -> Result<Verified, VerifyError> {
+        let (facts, stats, log) = walk::Walk::new(&self.0, options).run()?;
+        // SAFETY: the facts are of this program, of which the walk followed all paths and refused none.
+        let program = unsafe { self.with_proof(&facts) };
+        Ok(Verified::new(program, stats, log))
+    }
 }
 
 impl Verified {

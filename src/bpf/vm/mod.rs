@@ -77,7 +77,9 @@ mod trap;
 
 pub(crate) use compile::inst;
 pub(crate) use execution::{Buffer, Execution, Lent, Span};
-pub(crate) use inst::{Code, Inst};
+#[cfg(test)]
+pub(crate) use inst::cmp;
+pub(crate) use inst::{Code, Inst, alu};
 pub use trap::{Trap, TrapKind};
 
 /// Bytes in a frame.

@@ -68,6 +68,6 @@ mod tests {
         let id = [3, 0, 3, 0, 0];
         assert_eq!(trimmed(&id, Misc::BUILD_ID_SIZE), id);
         assert_eq!(trimmed(&id, Misc::empty()), [3, 0, 3]);
-        assert_eq!(trimmed(&[0; 20], Misc::empty()), []);
+        assert!(trimmed(&[0; 20], Misc::empty()).is_empty());
     }
 }

@@ -1,0 +1,506 @@
+//! Follows a program on all its paths.
+
+use super::cover::{Closeness, Cover};
+use super::error::{Refusal, VerifyError};
+use super::flow::Flow;
+use super::log::Log;
+use super::rule::rule;
+use super::state::{Byte, Caller, Frame, Pointer, State, Target, Value};
+use super::trace::{Node, Trace};
+use super::{LogLevel, VerifyOptions, VerifyStats};
+use crate::bpf::insn::{Code, Op};
+use crate::bpf::program::Text;
+use crate::bpf::program_type::Pointer as Field;
+use crate::bpf::proof::Facts;
+use crate::bpf::vm::MAX_FRAMES;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+/// Paths that may wait to be followed.
+const MAX_PENDING: usize = 1 << 16;
+/// States are remembered after as many instructions, and as many jumps, since the last one.
+const APART: (u32, u32) = (8, 2);
+
+/// A state that was remembered.
+struct Remembered {
+    state: State,
+    /// The one before it on the path.
+    parent: Option<usize>,
+    /// Paths from it on that are not at their end: paths that wait, states that were remembered behind it, and the one that is
+    /// followed.
+    open: u32,
+    /// How often it covered another, and how often it did not.
+    hits: u32,
+    misses: u32,
+    memory: usize,
+}
+
+/// A path that waits to be followed.
+struct Pending {
+    state: State,
+    parent: Option<usize>,
+    since: (u32, u32),
+    history: usize,
+    log: usize,
+}
+
+/// Where the path goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// At the state's `pc`.
+    On,
+    /// It has ended.
+    End,
+}
+
+pub(super) struct Walk<'p> {
+    pub(super) text: &'p Text,
+    pub(super) code: &'p Code,
+    options: &'p VerifyOptions,
+    pub(super) flow: Flow,
+    pub(super) trace: Trace,
+    remembered: Vec<Option<Remembered>>,
+    /// By slot: the states that were remembered there.
+    at: BTreeMap<usize, Vec<usize>>,
+    pending: Vec<Pending>,
+    /// The last state that was remembered on the path that is followed.
+    parent: Option<usize>,
+    /// Instructions and jumps since then.
+    since: (u32, u32),
+    /// The slots of the path.
+    history: Vec<u32>,
+    last_id: u32,
+    pub(super) stats: VerifyStats,
+    states_memory: usize,
+    held: usize,
+    kept: usize,
+    pub(super) log: Log,
+    reached: Box<[bool]>,
+    /// By slot of loads: the field of the context that it loads the address of.
+    pub(super) fields: BTreeMap<usize, Field>,
+    /// Slots of loads that load something else.
+    pub(super) plain: BTreeSet<usize>,
+    pub(super) context_len: usize,
+    /// By function: bytes of its frame.
+    pub(super) depths: BTreeMap<usize, u32>,
+    /// Who calls whom.
+    pub(super) calls: BTreeSet<(usize, usize)>,
+    /// Contents of maps that nobody can change.
+    pub(super) constants: BTreeMap<u32, Option<Vec<u8>>>,
+}
+
+impl<'p> Walk<'p> {
+    pub(super) fn new(text: &'p Text, options: &'p VerifyOptions) -> Self {
+        let code = &text.checked;
+        Self {
+            text,
+            code,
+            options,
+            flow: Flow::new(code, &text.helpers),
+            trace: Trace::default(),
+            remembered: Vec::new(),
+            at: BTreeMap::new(),
+            pending: Vec::new(),
+            parent: None,
+            since: (0, 0),
+            history: Vec::new(),
+            last_id: 0,
+            stats: VerifyStats::default(),
+            states_memory: 0,
+            held: 0,
+            kept: 0,
+            log: Log::new(options.log),
+            reached: vec![false; code.len()].into(),
+            fields: BTreeMap::new(),
+            plain: BTreeSet::new(),
+            context_len: 0,
+            depths: BTreeMap::new(),
+            calls: BTreeSet::new(),
+            constants: BTreeMap::new(),
+        }
+    }
+
+    /// Follows the program; gives what the proof says of it.
+    pub(super) fn run(mut self) -> Result<(Facts, VerifyStats, String), VerifyError> {
+        match self.follow() {
+            Ok(()) => {}
+            Err((insn, kind)) => return Err(self.refused(insn, kind)),
+        }
+        self.stats.dead = self.dead();
+        let facts = Facts {
+            pointers: self.fields,
+            reached: self.reached,
+            context_len: self.context_len,
+            frames: self.stats.frames,
+        };
+        Ok((facts, self.stats, self.log.finish()))
+    }
+
+    fn refused(mut self, insn: usize, kind: Refusal) -> VerifyError {
+        let line = self.text.line(insn);
+        self.log.refused(insn, line.as_deref(), &kind);
+        let from = self.history.len().saturating_sub(VerifyError::MAX_PATH);
+        VerifyError {
+            program: self.text.name.clone(),
+            insn,
+            line,
+            kind: Box::new(kind),
+            path: self.history[from..].iter().map(|slot| *slot as usize).collect(),
+            log: self.log.finish(),
+        }
+    }
+
+    fn follow(&mut self) -> Result<(), (usize, Refusal)> {
+        let mut state = self.start();
+        loop {
+            let pc = state.pc;
+            let next = self.go(&mut state).map_err(|kind| (pc, kind))?;
+            if next == Next::On {
+                continue;
+            }
+            self.close(self.parent);
+            let Some(pending) = self.pending.pop() else { break };
+            self.held -= pending.state.memory();
+            state = pending.state;
+            self.parent = pending.parent;
+            self.since = pending.since;
+            self.history.truncate(pending.history);
+            self.log.back_to(pending.log, state.pc);
+        }
+        self.stats.stack = self.check_depths()?;
+        if self.options.refuse_dead_code
+            && let Some(dead) = self.dead().first()
+        {
+            return Err((dead.start, Refusal::Dead { insn: dead.start }));
+        }
+        Ok(())
+    }
+
+    /// The state in which programs are started.
+    fn start(&mut self) -> State {
+        let mut frame = Frame::new(0, Caller::Nobody);
+        frame.regs[1] = Value::Pointer(Pointer::new(Target::Context));
+        if self.text.type_.has_length() {
+            frame.regs[2] = Value::unknown();
+        }
+        self.stats.frames = 1;
+        State { pc: 0, frames: vec![Rc::new(frame)], records: Vec::new(), buffers: Vec::new(), rounds: 0 }
+    }
+
+    /// One instruction of the path.
+    fn go(&mut self, state: &mut State) -> Result<Next, Refusal> {
+        let pc = state.pc;
+        let Some(op) = self.code.op(pc) else { return Err(Refusal::Dead { insn: pc }) };
+        self.stats.insns += 1;
+        if self.stats.insns > self.options.insns {
+            return Err(Refusal::TooComplex { limit: self.options.insns });
+        }
+        if (self.flow.is_meeting(pc) || self.is_round(op)) && self.meet(state, op)? {
+            return Ok(Next::End);
+        }
+        self.history.push(pc as u32);
+        self.reached[pc] = true;
+        self.since.0 += 1;
+        self.since.1 += u32::from(op.jump().is_some());
+        #[cfg(perfring_mutants)]
+        let before = state.clone();
+        let next = self.logged_step(state, op);
+        #[cfg(perfring_mutants)]
+        let next = next.or_else(|refusal| super::rule::without(&before, state, op, refusal));
+        next
+    }
+
+    fn logged_step(&mut self, state: &mut State, op: &Op) -> Result<Next, Refusal> {
+        if self.log.level() == LogLevel::None {
+            return self.step(state, op);
+        }
+        let pc = state.pc;
+        let before = state.clone();
+        self.log.before(pc, op, &self.text.line(pc));
+        let next = self.step(state, op)?;
+        self.log.after(&before, state, next == Next::End);
+        Ok(next)
+    }
+
+    /// Whether a path may come by an instruction without bound: what ends its rounds is no condition that is followed.
+    fn is_round(&self, op: &Op) -> bool {
+        matches!(op, Op::MayGoto { .. }) || self.calls_back(op)
+    }
+
+    /// Where paths come together: whether the path ends here, as another covers it. The state is remembered, now and then.
+    fn meet(&mut self, state: &mut State, op: &Op) -> Result<bool, Refusal> {
+        let pc = state.pc;
+        let round = self.is_round(op);
+        let candidates = self.at.get(&pc).cloned().unwrap_or_default();
+        for &index in candidates.iter().rev() {
+            let Some(old) = self.remembered[index].as_mut() else { continue };
+            let complete = old.open == 0;
+            let closeness =
+                if complete || !rule!("rounds-are-compared-in-all") { Closeness::Needed } else { Closeness::All };
+            if !complete && !round && old.state.rounds != state.rounds {
+                // Something else bounds this loop.
+                continue;
+            }
+            let Some(rests_on) = Cover::of(&old.state, state, &self.flow, &self.trace, closeness) else {
+                old.misses += 1;
+                let useless = complete && old.misses > 3 * old.hits + 3;
+                if useless {
+                    self.forget(pc, index);
+                }
+                continue;
+            };
+            if complete || round {
+                // Runs that are as this state says are as the other says, of which all paths are, or will be, followed.
+                old.hits += 1;
+                rests_on.into_iter().for_each(|node| self.trace.mark(node));
+                self.stats.pruned += 1;
+                self.log.covered(pc);
+                return Ok(true);
+            }
+            let back = Cover::of(state, &old.state, &self.flow, &self.trace, Closeness::All).is_some();
+            if back && rule!("InfiniteLoop") {
+                return Err(Refusal::InfiniteLoop { insn: pc });
+            }
+        }
+        if round {
+            self.widen(state);
+            state.rounds += 1;
+        }
+        let apart = self.since.0 >= APART.0 && self.since.1 >= APART.1;
+        if round || apart {
+            self.remember(state);
+        }
+        self.check_memory()?;
+        Ok(false)
+    }
+
+    /// Keeps a state to be compared with later ones.
+    fn remember(&mut self, state: &mut State) {
+        self.give_nodes(state);
+        let memory = state.memory();
+        self.states_memory += memory;
+        let index = self.remembered.len();
+        self.remembered.push(Some(Remembered {
+            state: state.clone(),
+            parent: self.parent,
+            open: 1,
+            hits: 0,
+            misses: 0,
+            memory,
+        }));
+        self.at.entry(state.pc).or_default().push(index);
+        self.parent = Some(index);
+        self.since = (0, 0);
+        self.stats.states += 1;
+        self.kept += 1;
+        self.stats.peak_states = self.stats.peak_states.max(self.kept);
+    }
+
+    /// Gives each number, and each slot of the stack, a node of its own.
+    fn give_nodes(&mut self, state: &mut State) {
+        let mut counts: BTreeMap<u32, u32> = BTreeMap::new();
+        for value in
+            state.frames.iter().flat_map(|frame| frame.regs.iter().chain(frame.slots.iter().map(|slot| &slot.spill)))
+        {
+            if let Some(scalar) = value.scalar().filter(|scalar| scalar.id != 0) {
+                *counts.entry(scalar.id).or_default() += 1;
+            }
+        }
+        let trace = &mut self.trace;
+        let mut give = |value: &mut Value| {
+            if let Value::Scalar(scalar) = value {
+                if counts.get(&scalar.id).is_some_and(|count| *count < 2) {
+                    // No other is the same.
+                    scalar.id = 0;
+                }
+                // What may be any number, and is like no other, is never missed.
+                let any = scalar.range.is_unknown() && scalar.id == 0 && scalar.tag == 0;
+                scalar.node = if any { Node::NONE } else { trace.remember(scalar.node) };
+            }
+        };
+        for frame in &mut state.frames {
+            let frame = Rc::make_mut(frame);
+            frame.regs.iter_mut().for_each(&mut give);
+            for slot in &mut frame.slots {
+                give(&mut slot.spill);
+            }
+        }
+        for frame in &mut state.frames {
+            for slot in &mut Rc::make_mut(frame).slots {
+                slot.read = self.trace.remember(slot.read);
+            }
+        }
+    }
+
+    /// Where a path comes by again and again: numbers that were others the last time, and did not matter, may be any, so that
+    /// the path comes by as it was before.
+    fn widen(&mut self, state: &mut State) {
+        let Some(old) = self.at.get(&state.pc).into_iter().flatten().rev().find_map(|index| {
+            let old = self.remembered[*index].as_ref()?;
+            let alike = old.state.frames.len() == state.frames.len()
+                && old
+                    .state
+                    .frames
+                    .iter()
+                    .zip(&state.frames)
+                    .all(|(a, b)| a.function == b.function && a.caller == b.caller);
+            (old.open != 0 && alike).then_some(&old.state)
+        }) else {
+            return;
+        };
+        let trace = &self.trace;
+        let widen = |old: &Value, new: &mut Value| {
+            if let (Value::Scalar(old), Value::Scalar(new)) = (old, new)
+                && !trace.is_marked(old.node)
+                && !old.range.includes(&new.range)
+            {
+                let tag = new.tag;
+                *new = super::state::Scalar { tag, ..super::state::Scalar::UNKNOWN };
+            }
+        };
+        for (old, new) in old.frames.iter().zip(&mut state.frames) {
+            let new = Rc::make_mut(new);
+            for (old, new) in old.regs.iter().zip(&mut new.regs) {
+                widen(old, new);
+            }
+            for (old, new) in old.slots.iter().zip(&mut new.slots) {
+                // Of fewer bytes a number can't be any.
+                if new.spilled() == 8 && old.spilled() == 8 {
+                    widen(&old.spill, &mut new.spill);
+                } else if new.spilled() != 0 && new.pointer().is_none() && !trace.is_marked(old.read) {
+                    new.forget_spill();
+                }
+                for (old, new) in old.bytes.iter().zip(&mut new.bytes) {
+                    if (*old, *new) == (Byte::Any, Byte::Zero) || (*old, *new) == (Byte::Zero, Byte::Any) {
+                        *new = Byte::Any;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A path has come to its end that had this as the last state that was remembered.
+    fn close(&mut self, mut parent: Option<usize>) {
+        while let Some(remembered) = parent.and_then(|index| self.remembered[index].as_mut()) {
+            remembered.open -= 1;
+            if remembered.open != 0 {
+                return;
+            }
+            parent = remembered.parent;
+        }
+    }
+
+    /// A state that seldom covers others, and of which all paths have ended, is not worth its keep.
+    fn forget(&mut self, pc: usize, index: usize) {
+        if let Some(remembered) = self.remembered[index].take() {
+            debug_assert_eq!(remembered.open, 0);
+            self.states_memory -= remembered.memory;
+            self.kept -= 1;
+        }
+        if let Some(states) = self.at.get_mut(&pc) {
+            states.retain(|known| *known != index);
+        }
+    }
+
+    /// Follows this path later.
+    pub(super) fn later(&mut self, state: State) -> Result<(), Refusal> {
+        if self.pending.len() == MAX_PENDING {
+            return Err(Refusal::TooComplex { limit: MAX_PENDING as u64 });
+        }
+        if let Some(parent) = self.parent.and_then(|index| self.remembered[index].as_mut()) {
+            parent.open += 1;
+        }
+        self.held += state.memory();
+        self.pending.push(Pending {
+            state,
+            parent: self.parent,
+            since: self.since,
+            history: self.history.len(),
+            log: self.log.len(),
+        });
+        self.check_memory()
+    }
+
+    fn check_memory(&mut self) -> Result<(), Refusal> {
+        let memory = self.states_memory
+            + self.held
+            + self.trace.memory()
+            + self.remembered.capacity() * size_of::<Option<Remembered>>()
+            + self.history.capacity() * size_of::<u32>();
+        self.stats.memory = self.stats.memory.max(memory);
+        if memory > self.options.memory {
+            return Err(Refusal::TooLarge { limit: self.options.memory });
+        }
+        Ok(())
+    }
+
+    pub(super) fn new_id(&mut self) -> u32 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// The proof rests on the range of a number.
+    pub(super) fn need(&mut self, value: &Value) {
+        if let Value::Scalar(scalar) = value {
+            self.trace.mark(scalar.node);
+        }
+    }
+
+    /// A new frame, of a function that starts at a slot.
+    pub(super) fn enter(&mut self, state: &mut State, function: usize, caller: Caller) -> Result<(), Refusal> {
+        if state.frames.len() == MAX_FRAMES {
+            return Err(Refusal::Frames { limit: MAX_FRAMES });
+        }
+        self.calls.insert((state.frame().function, function));
+        state.frames.push(Rc::new(Frame::new(function, caller)));
+        self.stats.frames = self.stats.frames.max(state.frames.len());
+        state.pc = function;
+        Ok(())
+    }
+
+    /// Bytes that the frames of the deepest chain of calls take.
+    fn check_depths(&self) -> Result<u32, (usize, Refusal)> {
+        let mut deepest = 0;
+        // Functions with the bytes of the chain before them; a chain is as long as there are frames at most.
+        let mut chains = vec![(0, 0, 1)];
+        let mut seen = BTreeSet::new();
+        while let Some((function, before, frames)) = chains.pop() {
+            if !seen.insert((function, before, frames)) {
+                continue;
+            }
+            let own = self.depths.get(&function).copied().unwrap_or(0).max(1).next_multiple_of(super::FRAME_GRANULE);
+            let bytes = before + own;
+            if bytes > self.options.stack && rule!("StackDepth") {
+                return Err((function, Refusal::StackDepth { bytes, limit: self.options.stack }));
+            }
+            if frames > MAX_FRAMES && rule!("Frames") {
+                return Err((function, Refusal::Frames { limit: MAX_FRAMES }));
+            }
+            deepest = deepest.max(bytes);
+            chains.extend(
+                self.calls
+                    .range((function, 0)..=(function, usize::MAX))
+                    .map(|(_, callee)| (*callee, bytes, frames + 1)),
+            );
+        }
+        Ok(deepest)
+    }
+
+    fn dead(&self) -> Vec<std::ops::Range<usize>> {
+        let mut dead: Vec<std::ops::Range<usize>> = Vec::new();
+        for (at, op) in self.code.iter().filter(|(at, _)| !self.reached[*at]) {
+            match dead.last_mut() {
+                Some(last) if last.end == at => last.end = at + op.slots(),
+                _ => dead.push(at..at + op.slots()),
+            }
+        }
+        dead
+    }
+
+    /// Replaces the state's frame of a function that has ended by that of its caller; gives what called it.
+    pub(super) fn leave(state: &mut State) -> Caller {
+        let caller = state.frame().caller;
+        let _ended = state.frames.pop();
+        caller
+    }
+}
