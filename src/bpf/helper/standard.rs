@@ -44,7 +44,8 @@ pub(crate) fn all() -> impl Iterator<Item = Helper> {
         builtin(HelperId::MAP_DELETE_ELEM, map_delete_elem, "bpf_map_delete_elem", &[data, Key]),
         gpl(builtin(HelperId::PROBE_READ, probe_read_kernel, "bpf_probe_read", &probe)),
         builtin(HelperId::KTIME_GET_NS, ktime_get_ns, "bpf_ktime_get_ns", &[]),
-        gpl(builtin(HelperId::TRACE_PRINTK, trace_printk, "bpf_trace_printk", &[Memory, Size, Any, Any, Any])),
+        // How many more there are the text says, and so not the prototype, as in the kernel.
+        gpl(builtin(HelperId::TRACE_PRINTK, trace_printk, "bpf_trace_printk", &[Memory, Size])),
         builtin(HelperId::GET_PRANDOM_U32, get_prandom_u32, "bpf_get_prandom_u32", &[]),
         builtin(HelperId::GET_SMP_PROCESSOR_ID, get_smp_processor_id, "bpf_get_smp_processor_id", &[]),
         helper(

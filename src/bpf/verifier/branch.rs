@@ -77,7 +77,7 @@ impl Walk<'_> {
             Operand::Reg(src) => state.read(src.number())?,
             Operand::Imm(imm) => Value::known(i64::from(imm) as u64),
         };
-        let (taken, fallen) = match (a, b) {
+        match (a, b) {
             (Value::Scalar(first), Value::Scalar(second)) => {
                 let same = src == Operand::Reg(dst);
                 let holds =
@@ -89,18 +89,33 @@ impl Walk<'_> {
                     self.need(&a);
                     self.need(&b);
                 }
-                let make = |walk: &mut Self, state: &State, ranges: Option<(Range, Range)>| {
-                    ranges.map(|ranges| walk.with_ranges(state, (dst, &first), (src, &second), ranges))
+                let narrow = |walk: &mut Self, state: &mut State, ranges: Option<(Range, Range)>| {
+                    ranges.map(|ranges| walk.narrow_both(state, (dst, &first), (src, &second), ranges))
                 };
-                (make(self, state, holds), make(self, state, fails))
+                self.ways(
+                    state,
+                    (behind, target),
+                    (holds.is_some(), fails.is_some()),
+                    |walk, state| {
+                        narrow(walk, state, holds);
+                    },
+                    |walk, state| {
+                        narrow(walk, state, fails);
+                    },
+                )
             }
             _ if width == Width::W64 && matches!(op, JmpOp::Eq | JmpOp::Ne) && is_null_test(&a, &b) => {
-                let equal_taken = op == JmpOp::Eq;
                 self.need(&a);
                 self.need(&b);
                 let pointer = *a.pointer().or(b.pointer()).ok_or(Refusal::Uninitialised { reg: dst.number() })?;
-                let (null, there) = self.null_test(state, &pointer);
-                if equal_taken { (null, there) } else { (there, null) }
+                let may_be_null = may_be_null(&pointer);
+                if op == JmpOp::Eq {
+                    let ways = (may_be_null, true);
+                    self.ways(state, (behind, target), ways, |_, s| is_null(s, &pointer), |_, s| is_there(s, &pointer))
+                } else {
+                    let ways = (true, may_be_null);
+                    self.ways(state, (behind, target), ways, |_, s| is_there(s, &pointer), |_, s| is_null(s, &pointer))
+                }
             }
             _ => {
                 let leak = || match (&a, &b) {
@@ -114,66 +129,70 @@ impl Walk<'_> {
                 if width != Width::W64 || !unsigned {
                     return Err(leak());
                 }
-                match WithEnd::new(&a, &b) {
-                    Some(with_end) => {
-                        let make = |holds| {
-                            let mut state = state.clone();
-                            if let Some(proved) = with_end.proved(op, holds) {
-                                prove(&mut state, &with_end.pointer, proved);
-                            }
-                            Some(state)
-                        };
-                        (make(true), make(false))
-                    }
-                    // Of one packet or buffer: that tells nothing of where it is.
-                    None if a.pointer().is_some_and(|pointer| pointer.target.is_of_context())
-                        && a.kind() == b.kind() =>
-                    {
-                        (Some(state.clone()), Some(state.clone()))
-                    }
-                    None => return Err(leak()),
+                let with_end = WithEnd::new(&a, &b);
+                // Two addresses in one packet or buffer may be compared: that tells nothing of where it is.
+                let within = a.pointer().is_some_and(|pointer| pointer.target.is_of_context()) && a.kind() == b.kind();
+                if with_end.is_none() && !within {
+                    return Err(leak());
                 }
+                let prove = |state: &mut State, holds| {
+                    if let Some(with_end) = &with_end
+                        && let Some(proved) = with_end.proved(op, holds)
+                    {
+                        prove(state, &with_end.pointer, proved);
+                    }
+                };
+                self.ways(state, (behind, target), (true, true), |_, s| prove(s, true), |_, s| prove(s, false))
             }
-        };
-        match (taken, fallen) {
-            (Some(mut taken), Some(fallen)) => {
-                taken.pc = target;
-                *state = fallen;
-                state.pc = behind;
-                self.later(taken)?;
-                Ok(Next::On)
-            }
-            (Some(taken), None) => {
-                *state = taken;
-                state.pc = target;
-                Ok(Next::On)
-            }
-            (None, Some(fallen)) => {
-                *state = fallen;
-                state.pc = behind;
-                Ok(Next::On)
-            }
-            // Of the numbers that it says, there are none: no run comes here.
-            (None, None) => Ok(Next::End),
         }
     }
 
-    /// The state in which two numbers are known to be of these ranges, and all that are the same number with them.
-    fn with_ranges(
+    /// Follows those of the two ways that are possible: where the condition holds, and where it does not.
+    fn ways(
         &mut self,
-        state: &State,
+        state: &mut State,
+        (behind, target): (usize, usize),
+        possible: (bool, bool),
+        holds: impl FnOnce(&mut Self, &mut State),
+        fails: impl FnOnce(&mut Self, &mut State),
+    ) -> Result<Next, Refusal> {
+        match possible {
+            (true, true) => {
+                let mut taken = state.clone();
+                taken.pc = target;
+                holds(self, &mut taken);
+                self.later(taken)?;
+                fails(self, state);
+                state.pc = behind;
+            }
+            (true, false) => {
+                holds(self, state);
+                state.pc = target;
+            }
+            (false, true) => {
+                fails(self, state);
+                state.pc = behind;
+            }
+            // Of the numbers that it says, there are none: no run comes here.
+            (false, false) => return Ok(Next::End),
+        }
+        Ok(Next::On)
+    }
+
+    /// Two numbers are known to be of these ranges, and all that are the same number with them.
+    fn narrow_both(
+        &mut self,
+        state: &mut State,
         (dst, first): (Reg, &Scalar),
         (src, second): (Operand, &Scalar),
         (a, b): (Range, Range),
-    ) -> State {
-        let mut state = state.clone();
-        self.narrow(&mut state, dst, first, a, second);
+    ) {
+        self.narrow(state, dst, first, a, second);
         if let Operand::Reg(src) = src
             && src != dst
         {
-            self.narrow(&mut state, src, second, b, first);
+            self.narrow(state, src, second, b, first);
         }
-        state
     }
 
     /// A number is known to be of this range, by comparison with another.
@@ -208,38 +227,44 @@ impl Walk<'_> {
             }
         }
     }
+}
 
-    /// What follows where an address that may be 0 is, and where it is not; none where that can't be.
-    fn null_test(&mut self, state: &State, pointer: &Pointer) -> (Option<State>, Option<State>) {
-        if pointer.target.may_be_null() {
-            let id = pointer.id;
-            let is_it = |value: &Value| matches!(value, Value::Pointer(other) if other.id == id && other.target == pointer.target);
-            let mut null = state.clone();
-            null.change_all(|value| is_it(value).then(|| Value::known(0)));
-            null.records.retain(|record| record.id != id);
-            let mut there = state.clone();
-            let target = match pointer.target {
-                Target::Value { map, .. } => Target::Value { map, null: false },
-                Target::Record { size, .. } => Target::Record { size, null: false },
-                target => target,
-            };
-            // Of values, those of one look-up need not be told apart any more.
-            let keep = matches!(target, Target::Record { .. });
-            there.change_all(|value| match value {
-                Value::Pointer(other) if is_it(value) => {
-                    Some(Value::Pointer(Pointer { target, id: if keep { id } else { 0 }, ..*other }))
-                }
-                _ => None,
-            });
-            return (Some(null), Some(there));
-        }
-        let never = matches!(
-            pointer.target,
-            Target::Stack { .. } | Target::Value { .. } | Target::Record { .. } | Target::Map(_) | Target::Function(_)
-        );
-        let null = (!never).then(|| state.clone());
-        (null, Some(state.clone()))
+/// Whether an address may be 0.
+fn may_be_null(pointer: &Pointer) -> bool {
+    let never = matches!(
+        pointer.target,
+        Target::Stack { .. }
+            | Target::Value { null: false, .. }
+            | Target::Record { null: false, .. }
+            | Target::Map(_)
+            | Target::Function(_)
+    );
+    !never
+}
+
+/// An address that may be 0, and all that are the same, are.
+fn is_null(state: &mut State, pointer: &Pointer) {
+    if pointer.target.may_be_null() {
+        let is_it = |other: &Pointer| other.id == pointer.id && other.target == pointer.target;
+        state.change_all(|value| value.pointer().is_some_and(is_it).then(|| Value::known(0)));
+        state.records.retain(|record| record.id != pointer.id);
     }
+}
+
+/// An address that may be 0, and all that are the same, are not.
+fn is_there(state: &mut State, pointer: &Pointer) {
+    let (target, id) = match pointer.target {
+        // Values of one look-up need not be told apart any more.
+        Target::Value { map, null: true } => (Target::Value { map, null: false }, 0),
+        Target::Record { size, null: true } => (Target::Record { size, null: false }, pointer.id),
+        _ => return,
+    };
+    state.change_all(|value| match value {
+        Value::Pointer(other) if other.id == pointer.id && other.target == pointer.target => {
+            Some(Value::Pointer(Pointer { target, id, ..*other }))
+        }
+        _ => None,
+    });
 }
 
 /// Whether the comparison of a number with itself holds; for `Set` only if it is not 0.

@@ -174,14 +174,14 @@ impl Walk<'_> {
                     if state.records.len() == known {
                         return Err(call.wanted(at));
                     }
-                    // Nothing that leads into it may be used any more.
+                    // What led into it is a number from now on, which compilers may still compare with 0.
                     let gone = |value: &Value| {
                         value.pointer().is_some_and(|other| {
                             matches!(other.target, Target::Record { .. }) && other.id == pointer.id
                         })
                     };
                     if rule!("released-records-are-gone") {
-                        state.change_all(|value| gone(value).then_some(Value::None));
+                        state.change_all(|value| gone(value).then(Value::unknown));
                     }
                 }
                 Value::Pointer(pointer) if pointer.target.may_be_null() => {
@@ -403,11 +403,11 @@ impl Walk<'_> {
     }
 
     pub(super) fn exit(&mut self, state: &mut State) -> Result<Next, Refusal> {
-        let result = state.read(0)?;
-        self.end(state, result)
-    }
-
-    fn end(&mut self, state: &mut State, result: Value) -> Result<Next, Refusal> {
+        // A function that gives nothing leaves what its caller can't read.
+        let result = match state.frame().caller {
+            Caller::Function(_) => state.reg(0),
+            Caller::Nobody | Caller::Helper(_) => state.read(0)?,
+        };
         let depth = state.frames.len() - 1;
         match state.frame().caller {
             Caller::Nobody => {

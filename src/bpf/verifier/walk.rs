@@ -13,6 +13,7 @@ use crate::bpf::program::Text;
 use crate::bpf::program_type::Pointer as Field;
 use crate::bpf::proof::Facts;
 use crate::bpf::vm::MAX_FRAMES;
+use arrayvec::ArrayVec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -20,6 +21,8 @@ use std::rc::Rc;
 const MAX_PENDING: usize = 1 << 16;
 /// States are remembered after as many instructions, and as many jumps, since the last one.
 const APART: (u32, u32) = (8, 2);
+/// And after as many in loops, which seldom come to where they were.
+const APART_IN_LOOPS: (u32, u32) = (100, 20);
 
 /// A state that was remembered.
 struct Remembered {
@@ -34,6 +37,29 @@ struct Remembered {
     misses: u32,
     memory: usize,
 }
+
+/// The states that were remembered at one slot.
+#[derive(Default)]
+struct Met {
+    /// Those of the path that is followed, each behind the one before.
+    open: Vec<usize>,
+    /// Those of which all paths have ended.
+    done: Vec<usize>,
+}
+
+impl Met {
+    /// Of the states of this path those that are compared: the last ones, and one that stays the same while there come as many as
+    /// there were, so that a loop of any length comes by it again.
+    fn ancestors(&self) -> impl Iterator<Item = usize> {
+        let len = self.open.len();
+        let last = self.open[len - len.min(LAST)..].iter().rev().copied();
+        let early = if len > LAST { Some(self.open[(1 << (len - 1).ilog2()) - 1]) } else { None };
+        last.chain(early)
+    }
+}
+
+/// How many of the last states are compared.
+const LAST: usize = 4;
 
 /// A path that waits to be followed.
 struct Pending {
@@ -61,7 +87,7 @@ pub(super) struct Walk<'p> {
     pub(super) trace: Trace,
     remembered: Vec<Option<Remembered>>,
     /// By slot: the states that were remembered there.
-    at: BTreeMap<usize, Vec<usize>>,
+    at: BTreeMap<usize, Met>,
     pending: Vec<Pending>,
     /// The last state that was remembered on the path that is followed.
     parent: Option<usize>,
@@ -231,27 +257,28 @@ impl<'p> Walk<'p> {
     fn meet(&mut self, state: &mut State, op: &Op) -> Result<bool, Refusal> {
         let pc = state.pc;
         let round = self.is_round(op);
-        let candidates = self.at.get(&pc).cloned().unwrap_or_default();
-        for &index in candidates.iter().rev() {
-            let Some(old) = self.remembered[index].as_mut() else { continue };
-            let complete = old.open == 0;
-            let closeness =
-                if complete || !rule!("rounds-are-compared-in-all") { Closeness::Needed } else { Closeness::All };
-            if !complete && !round && old.state.rounds != state.rounds {
+        let (done, ancestors) = match self.at.get_mut(&pc) {
+            // Taken out while they are compared, and put back.
+            Some(met) => (std::mem::take(&mut met.done), met.ancestors().collect::<ArrayVec<usize, { LAST + 1 }>>()),
+            None => (Vec::new(), ArrayVec::new()),
+        };
+        if done.iter().rev().any(|index| self.covers(*index, state)) {
+            self.at.entry(pc).or_default().done = done;
+            self.stats.pruned += 1;
+            self.log.covered(pc);
+            return Ok(true);
+        }
+        self.keep(pc, done);
+        for index in &ancestors {
+            let Some(old) = self.remembered[*index].as_ref() else { continue };
+            if !round && old.state.rounds != state.rounds {
                 // Something else bounds this loop.
                 continue;
             }
-            let Some(rests_on) = Cover::of(&old.state, state, &self.flow, &self.trace, closeness) else {
-                old.misses += 1;
-                let useless = complete && old.misses > 3 * old.hits + 3;
-                if useless {
-                    self.forget(pc, index);
-                }
-                continue;
-            };
-            if complete || round {
-                // Runs that are as this state says are as the other says, of which all paths are, or will be, followed.
-                old.hits += 1;
+            let closeness = if rule!("rounds-are-compared-in-all") { Closeness::All } else { Closeness::Needed };
+            let Some(rests_on) = Cover::of(&old.state, state, &self.flow, &self.trace, closeness) else { continue };
+            if round {
+                // Runs that are as this state says are as the other says, of which all paths will have been followed.
                 rests_on.into_iter().for_each(|node| self.trace.mark(node));
                 self.stats.pruned += 1;
                 self.log.covered(pc);
@@ -266,7 +293,8 @@ impl<'p> Walk<'p> {
             self.widen(state);
             state.rounds += 1;
         }
-        let apart = self.since.0 >= APART.0 && self.since.1 >= APART.1;
+        let (insns, jumps) = if ancestors.is_empty() { APART } else { APART_IN_LOOPS };
+        let apart = self.since.0 >= insns && self.since.1 >= jumps;
         if round || apart {
             self.remember(state);
         }
@@ -288,7 +316,7 @@ impl<'p> Walk<'p> {
             misses: 0,
             memory,
         }));
-        self.at.entry(state.pc).or_default().push(index);
+        self.at.entry(state.pc).or_default().open.push(index);
         self.parent = Some(index);
         self.since = (0, 0);
         self.stats.states += 1;
@@ -335,8 +363,8 @@ impl<'p> Walk<'p> {
     /// Where a path comes by again and again: numbers that were others the last time, and did not matter, may be any, so that
     /// the path comes by as it was before.
     fn widen(&mut self, state: &mut State) {
-        let Some(old) = self.at.get(&state.pc).into_iter().flatten().rev().find_map(|index| {
-            let old = self.remembered[*index].as_ref()?;
+        let Some(old) = self.at.get(&state.pc).into_iter().flat_map(Met::ancestors).find_map(|index| {
+            let old = self.remembered[index].as_ref()?;
             let alike = old.state.frames.len() == state.frames.len()
                 && old
                     .state
@@ -344,7 +372,7 @@ impl<'p> Walk<'p> {
                     .iter()
                     .zip(&state.frames)
                     .all(|(a, b)| a.function == b.function && a.caller == b.caller);
-            (old.open != 0 && alike).then_some(&old.state)
+            alike.then_some(&old.state)
         }) else {
             return;
         };
@@ -386,19 +414,46 @@ impl<'p> Walk<'p> {
             if remembered.open != 0 {
                 return;
             }
-            parent = remembered.parent;
+            let next = remembered.parent;
+            if let Some(met) = self.at.get_mut(&remembered.state.pc) {
+                // All that were remembered behind it have ended before.
+                let ended = met.open.pop();
+                debug_assert_eq!(ended, parent);
+                met.done.extend(ended);
+            }
+            parent = next;
         }
     }
 
-    /// A state that seldom covers others, and of which all paths have ended, is not worth its keep.
-    fn forget(&mut self, pc: usize, index: usize) {
-        if let Some(remembered) = self.remembered[index].take() {
-            debug_assert_eq!(remembered.open, 0);
-            self.states_memory -= remembered.memory;
-            self.kept -= 1;
+    /// Whether a state of which all paths have ended covers one that has come there.
+    fn covers(&mut self, index: usize, state: &State) -> bool {
+        let Some(old) = self.remembered[index].as_mut() else { return false };
+        match Cover::of(&old.state, state, &self.flow, &self.trace, Closeness::Needed) {
+            Some(rests_on) => {
+                old.hits += 1;
+                rests_on.into_iter().for_each(|node| self.trace.mark(node));
+                true
+            }
+            None => {
+                old.misses += 1;
+                false
+            }
         }
-        if let Some(states) = self.at.get_mut(&pc) {
-            states.retain(|known| *known != index);
+    }
+
+    /// Keeps of these states those that cover others now and then.
+    fn keep(&mut self, pc: usize, mut states: Vec<usize>) {
+        states.retain(|index| {
+            let remembered = &mut self.remembered[*index];
+            let useless = remembered.as_ref().is_none_or(|old| old.misses > 3 * old.hits + 3);
+            if useless && let Some(old) = remembered.take() {
+                self.states_memory -= old.memory;
+                self.kept -= 1;
+            }
+            !useless
+        });
+        if let Some(met) = self.at.get_mut(&pc) {
+            met.done = states;
         }
     }
 
