@@ -105,10 +105,19 @@ impl<'r> Execution<'r> {
                     pc = unsafe { pc.add(1) };
                 };
             }
+            macro_rules! apart {
+                () => {
+                    // SAFETY: a comment.
+                    unsafe {
+                        std::arch::asm!(concat!("/* ", line!(), " */"), options(nomem, nostack, preserves_flags));
+                    }
+                };
+            }
             macro_rules! set {
                 ($value:expr) => {{
                     let value = $value;
                     r!(dst) = value;
+                    apart!();
                 }};
             }
             macro_rules! trap {
@@ -127,6 +136,7 @@ impl<'r> Execution<'r> {
                     }
                     // SAFETY: as above: of the text.
                     pc = unsafe { pc.offset(inst.offset as isize) };
+                    apart!();
                 }};
             }
             macro_rules! jump_if {
