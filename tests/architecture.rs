@@ -40,6 +40,7 @@ const UNSAFE: &[&str] = &[
     "src/bpf/verifier/mod.rs",
     "src/bpf/vm/exec.rs",
     "src/bpf/vm/execution.rs",
+    "src/bpf/vm/frames.rs",
     "src/bpf/vm/tests.rs",
     "src/kernel/mmap.rs",
     "src/kernel/stream.rs",

@@ -2,7 +2,7 @@
 
 use super::program::Text;
 use super::program_type::{FieldKind, Pointer};
-use super::vm::{Code, Inst};
+use super::vm::{Code, Inst, make_pairs};
 use std::collections::BTreeMap;
 
 /// What the verifier found.
@@ -43,8 +43,10 @@ impl Proof {
             }
             Some(_) => Inst::new(Code::Unreachable),
         });
+        let mut fast: Box<[Inst]> = fast.collect();
+        make_pairs(&mut fast);
         Self {
-            fast: fast.collect(),
+            fast,
             context_len: facts.context_len,
             frames: facts.frames.max(1),
             clears_frames: text.clears_frames && may_show_frames(text, facts),

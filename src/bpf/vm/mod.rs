@@ -70,7 +70,9 @@
 mod compile;
 mod exec;
 mod execution;
+mod frames;
 mod inst;
+mod pair;
 #[cfg(test)]
 mod tests;
 mod trap;
@@ -80,6 +82,7 @@ pub(crate) use execution::{Buffer, Execution, Lent, Span};
 #[cfg(test)]
 pub(crate) use inst::cmp;
 pub(crate) use inst::{Code, Inst, alu};
+pub(crate) use pair::make_pairs;
 pub use trap::{Trap, TrapKind};
 
 /// Bytes in a frame.
