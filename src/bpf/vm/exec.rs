@@ -64,9 +64,9 @@ impl<'r> Execution<'r> {
         debug_assert!(start < text.len());
         // SAFETY: a function starts there: in the text.
         let mut pc = unsafe { text.as_ptr().add(start) };
-        let mut frame = self.stack_span();
-        // What was touched last: nearly always what is touched next.
-        (self.reads, self.writes) = (frame, frame);
+        if CHECKED {
+            self.reach_frames();
+        }
         if self.clears_frames::<CHECKED>() {
             self.clear_frame();
         }
@@ -156,7 +156,7 @@ impl<'r> Execution<'r> {
                     let address = address!(src);
                     if CHECKED
                         && !self.reads.holds(address, $size)
-                        && !frame.holds(address, $size)
+                        && !self.reach.holds(address, $size)
                         && !self.context.has_number(address, $size)
                     {
                         self.pc = slot!();
@@ -180,7 +180,7 @@ impl<'r> Execution<'r> {
             macro_rules! store {
                 ($store:ident, $size:literal, $value:expr) => {{
                     let address = address!(dst);
-                    if CHECKED && !self.writes.holds(address, $size) && !frame.holds(address, $size) {
+                    if CHECKED && !self.writes.holds(address, $size) && !self.reach.holds(address, $size) {
                         self.pc = slot!();
                         if let Found::Span(span) = self.find(address, $size, true)? {
                             self.writes = span;
@@ -211,8 +211,7 @@ impl<'r> Execution<'r> {
             macro_rules! in_frame {
                 () => {
                     if CHECKED {
-                        frame = self.stack_span();
-                        (self.reads, self.writes) = (frame, frame);
+                        self.reach_frames();
                     }
                 };
             }
@@ -221,7 +220,7 @@ impl<'r> Execution<'r> {
                     let target = $slot;
                     self.enter(slot!(), &mut regs)?;
                     if CHECKED {
-                        frame = self.stack_span();
+                        self.reach = self.stack_span();
                     }
                     go!(target);
                     if self.clears_frames::<CHECKED>() {
@@ -290,7 +289,7 @@ impl<'r> Execution<'r> {
                     // SAFETY: checked, none; unchecked, by H of the contract.
                     regs[0] = unsafe { self.call::<CHECKED>(helper, args)? };
                     if CHECKED && helper.closes {
-                        (self.reads, self.writes) = (frame, frame);
+                        (self.reads, self.writes) = (self.reach, self.reach);
                     }
                 }};
                 (JEq64Imm) => {

@@ -97,6 +97,8 @@ pub(crate) struct Execution<'r> {
     pub(crate) stack: u64,
     /// The callers, and what called back.
     pub(crate) frames: ArrayVec<Frame<'r>, { MAX_FRAMES - 1 }>,
+    /// The frames of the current function and of its callers.
+    pub(crate) reach: Span,
     /// What was read last, and what was written last: nearly always what is touched next.
     pub(crate) reads: Span,
     pub(crate) writes: Span,
@@ -138,6 +140,7 @@ impl<'r> Execution<'r> {
         let size = (MAX_FRAMES * super::FRAME_SIZE) as u64;
         let whole = Span::new(stack, size).expect("a stack has more than 8 bytes");
         Self {
+            reach: whole,
             reads: whole,
             writes: whole,
             shared,

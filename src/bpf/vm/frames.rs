@@ -20,6 +20,12 @@ impl<'r> Execution<'r> {
         }
     }
 
+    /// The frames are what may be touched, and what is touched next, as far as anybody knows.
+    pub(super) fn reach_frames(&mut self) {
+        self.reach = self.stack_span();
+        (self.reads, self.writes) = (self.reach, self.reach);
+    }
+
     /// Makes a frame for a function that was called from before slot `pc`.
     pub(super) fn enter(&mut self, pc: usize, regs: &mut Registers) -> Result<(), TrapKind> {
         self.pc = pc;
@@ -71,7 +77,7 @@ impl<'r> Execution<'r> {
         if result.is_ok() {
             self.frames.pop();
             (self.text, self.context, self.pc, self.loops) = (frame.text, frame.context, frame.pc, frame.loops);
-            (self.reads, self.writes) = (self.stack_span(), self.stack_span());
+            self.reach_frames();
         }
         result
     }
