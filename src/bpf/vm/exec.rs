@@ -651,7 +651,7 @@ enum Found {
 
 impl<'r> Execution<'r> {
     /// What an access that hit neither what was touched last nor the frame is.
-    #[inline(never)]
+    #[cold]
     fn find(&self, address: u64, size: usize, write: bool) -> Result<Found, TrapKind> {
         let refused = if write { TrapKind::Store { address, size } } else { TrapKind::Load { address, size } };
         // Nothing else lies where the context does.
