@@ -168,7 +168,7 @@ builtin! {
     };
     /// `BPF_PROG_TYPE_RAW_TRACEPOINT`: the context is a `struct bpf_raw_tracepoint_args` of 12 words.
     raw_tracepoint: "raw_tracepoint" = |name| {
-        let context = layout(96, vec![Field::read_only("args", 0, 8, 12).whole()]);
+        let context = layout(96, vec![Field::read_only("args", 0, 8, 12)]);
         ProgramType::builder(name, context).helpers(BASE.iter().chain(TRACING).copied()).build()
     };
 }

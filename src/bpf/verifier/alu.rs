@@ -126,10 +126,7 @@ impl Walk<'_> {
             return self.copy(state, src, Value::Scalar(*scalar));
         }
         let mut part = self.derived(range, scalar.node, Node::NONE);
-        let wide = scalar.range.wide;
-        if wide.smin >= i64::from(i32::MIN) && wide.smax <= i64::from(i32::MAX) {
-            part.tag = scalar.tag;
-        }
+        part.tag = scalar.tag_of_part(32);
         Value::Scalar(part)
     }
 

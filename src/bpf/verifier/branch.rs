@@ -7,6 +7,7 @@ use super::rule::rule;
 use super::state::{Pointer, Scalar, State, Target, Value};
 use super::walk::{Next, Walk};
 use crate::bpf::insn::{JmpOp, Operand, Reg, Width};
+use crate::bpf::vm::FRAME_SIZE;
 
 /// The most that offsets in a packet or a buffer may be together (`MAX_PACKET_OFF`): so near to the end of memory nothing
 /// lies.
@@ -108,7 +109,7 @@ impl Walk<'_> {
                 self.need(&a);
                 self.need(&b);
                 let pointer = *a.pointer().or(b.pointer()).ok_or(Refusal::Uninitialised { reg: dst.number() })?;
-                let may_be_null = may_be_null(&pointer);
+                let may_be_null = self.may_be_null(&pointer);
                 if op == JmpOp::Eq {
                     let ways = (may_be_null, true);
                     self.ways(state, (behind, target), ways, |_, s| is_null(s, &pointer), |_, s| is_there(s, &pointer))
@@ -144,6 +145,19 @@ impl Walk<'_> {
                 };
                 self.ways(state, (behind, target), (true, true), |_, s| prove(s, true), |_, s| prove(s, false))
             }
+        }
+    }
+
+    /// Whether an address may be 0. One that is far from what it leads to may be, wherever that is.
+    fn may_be_null(&self, pointer: &Pointer) -> bool {
+        let offset = pointer.interval(0);
+        let within = |first: i64, last: i64| offset.min >= first && offset.max <= last;
+        match pointer.target {
+            Target::Map(_) | Target::Function(_) => false,
+            Target::Stack { .. } => !within(-(FRAME_SIZE as i64), 0),
+            Target::Value { map, null: false } => !within(0, self.map(map).def().value_size.into()),
+            Target::Record { size, null: false } => !within(0, size.into()),
+            _ => true,
         }
     }
 
@@ -227,19 +241,6 @@ impl Walk<'_> {
             }
         }
     }
-}
-
-/// Whether an address may be 0.
-fn may_be_null(pointer: &Pointer) -> bool {
-    let never = matches!(
-        pointer.target,
-        Target::Stack { .. }
-            | Target::Value { null: false, .. }
-            | Target::Record { null: false, .. }
-            | Target::Map(_)
-            | Target::Function(_)
-    );
-    !never
 }
 
 /// An address that may be 0, and all that are the same, are.

@@ -258,6 +258,12 @@ impl Walk<'_> {
     /// What the helpers of this crate do beside giving a number: gives the tag of the result, where it tells something.
     fn effects(&mut self, state: &mut State, call: &Call<'_>, pc: usize) -> Result<u32, Refusal> {
         let id = call.helper.id;
+        if let Some(map) = call.map
+            && (id == HelperId::MAP_UPDATE_ELEM || id == HelperId::MAP_DELETE_ELEM)
+            && self.map(map).is_read_only_for_programs()
+        {
+            return Err(Refusal::ReadOnlyMap { map: self.map(map).def().name.clone() });
+        }
         if id == HelperId::FINALIZE_CONTEXT {
             return Self::all_closed(state, Leave::Finalize).map(|()| 0);
         }

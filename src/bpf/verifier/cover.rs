@@ -44,25 +44,26 @@ pub(super) struct Cover<'t> {
     closeness: Closeness,
     ids: Ids,
     tags: Ids,
-    /// What the newer state's proof rests on if it is covered.
-    rests_on: Vec<Node>,
+    /// Nodes of the older state, and those of the newer: where the proof from the older rests on the one, that from the newer rests on
+    /// the other. With none for the older it does in any case.
+    rests_on: Vec<(Node, Node)>,
 }
 
 impl<'t> Cover<'t> {
-    /// Whether `old`, which was remembered, covers `new`: every run that is as `new` says is as `old` says. Gives the nodes of `new`
-    /// that this rests on.
+    /// Whether `old`, which was remembered, covers `new`: every run that is as `new` says is as `old` says. Gives which
+    /// nodes of `new` go with which of `old`.
     pub(super) fn of(
         old: &State,
         new: &State,
         flow: &Flow,
         trace: &'t Trace,
         closeness: Closeness,
-    ) -> Option<Vec<Node>> {
+    ) -> Option<Vec<(Node, Node)>> {
         let cover = Self { trace, closeness, ids: Ids::default(), tags: Ids::default(), rests_on: Vec::new() };
         cover.states(old, new, flow)
     }
 
-    fn states(mut self, old: &State, new: &State, flow: &Flow) -> Option<Vec<Node>> {
+    fn states(mut self, old: &State, new: &State, flow: &Flow) -> Option<Vec<(Node, Node)>> {
         debug_assert_eq!(old.pc, new.pc);
         if old.frames.len() != new.frames.len()
             || old.records.len() != new.records.len()
@@ -142,15 +143,10 @@ impl<'t> Cover<'t> {
         if !included || (old.id != 0 && !self.ids.same(old.id, new.id)) {
             return false;
         }
-        self.rest(old, new.node);
-        true
-    }
-
-    /// The newer state rests on the range that `node` is for, unless any number would have done.
-    fn rest(&mut self, old: &Scalar, node: Node) {
-        if rule!("covered-states-need") && node != Node::NONE && !(old.range.is_unknown() && old.id == 0) {
-            self.rests_on.push(node);
+        if rule!("covered-states-need") && !(old.range.is_unknown() && old.id == 0) {
+            self.rests_on.push((old.node, new.node));
         }
+        true
     }
 
     fn pointers(&mut self, old: &Pointer, new: &Pointer) -> bool {
@@ -191,7 +187,7 @@ impl<'t> Cover<'t> {
                 Byte::Zero => match (new.bytes[at], &new.spill) {
                     (Byte::Zero, _) => true,
                     (Byte::Spill, Value::Scalar(scalar)) if scalar.range.value() == Some(0) => {
-                        self.rests_on.push(scalar.node);
+                        self.rests_on.push((Node::NONE, scalar.node));
                         true
                     }
                     _ => false,
@@ -204,7 +200,7 @@ impl<'t> Cover<'t> {
         }
         // Whoever reads what is covered has read it here too.
         if rule!("covered-states-read") {
-            self.rests_on.push(new.read);
+            self.rests_on.push((old.read, new.read));
         }
         true
     }

@@ -481,6 +481,14 @@ pub enum Refusal {
         /// The most that are followed.
         limit: u64,
     },
+    /// A program with too many branches that wait for another to be followed to its end.
+    #[error(
+        "more than {limit} branches wait to be followed: the program is too complex, or has a loop without a bound"
+    )]
+    TooManyBranches {
+        /// The most that wait.
+        limit: usize,
+    },
     /// A program that takes too much memory to be followed.
     #[error("more than {limit} bytes are needed to follow the program: it is too complex")]
     TooLarge {

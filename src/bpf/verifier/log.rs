@@ -127,7 +127,10 @@ impl fmt::Display for Changes<'_> {
         }
         for (index, slot) in self.after.slots.iter().enumerate() {
             let before = self.before.map(|before| before.slots.get(index).unwrap_or(&Slot::EMPTY));
-            if before.is_some_and(|before| before.bytes == slot.bytes && Shown(&before.spill) == Shown(&slot.spill)) {
+            let untouched = slot.bytes == [Byte::None; 8] && before.is_none();
+            if untouched
+                || before.is_some_and(|before| before.bytes == slot.bytes && Shown(&before.spill) == Shown(&slot.spill))
+            {
                 continue;
             }
             write!(f, "{separator} fp-{}=", 8 * (index + 1))?;

@@ -145,7 +145,8 @@ impl Walk<'_> {
             let range = scalar.range.sign_extend(size.bits());
             if range != scalar.range {
                 value = match rule!("sign-extension-unlinks") {
-                    true => Value::Scalar(Scalar { range, id: 0, tag: 0, node: scalar.node }),
+                    // It was extended with zeros: it is 0 as it was before.
+                    true => Value::Scalar(Scalar { range, id: 0, ..scalar }),
                     false => Value::Scalar(Scalar { range, ..scalar }),
                 };
             }
@@ -296,6 +297,11 @@ impl Walk<'_> {
                 {
                     return Err(leak());
                 }
+                let value = match src {
+                    // What is in both places is the same.
+                    Operand::Reg(src) => self.copy(state, src, value),
+                    Operand::Imm(_) => value,
+                };
                 self.store_stack(state, &place, &value)?;
             }
             Target::Context => {

@@ -125,7 +125,8 @@ impl Walk<'_> {
             let scalar = if same || !rule!("narrow-fills-unlink") {
                 spilled
             } else {
-                Scalar { range, id: 0, tag: 0, node: spilled.node }
+                let tag = if first == 0 { spilled.tag_of_part(bits) } else { 0 };
+                Scalar { range, id: 0, tag, node: spilled.node }
             };
             return Ok(Value::Scalar(scalar));
         }
@@ -174,10 +175,11 @@ impl Walk<'_> {
             let bits = 8 * size as u32;
             let fits = scalar.range.wide.umax >> bits == 0;
             let range = scalar.range.truncate(bits);
+            let tag = scalar.tag_of_part(bits);
             let spilled = if fits || !rule!("narrow-spills-truncate") {
                 *scalar
             } else {
-                Scalar { range, id: 0, tag: 0, node: scalar.node }
+                Scalar { range, id: 0, tag, node: scalar.node }
             };
             slot.bytes[..size].fill(Byte::Spill);
             slot.spill = Value::Scalar(spilled);

@@ -3,6 +3,7 @@
 use super::error::Refusal;
 use super::kind::{Interval, Kind};
 use super::range::Range;
+use super::rule::rule;
 use super::trace::Node;
 use std::rc::Rc;
 
@@ -83,6 +84,15 @@ impl Scalar {
 
     pub(super) fn new(range: Range) -> Self {
         Self { range, ..Self::UNKNOWN }
+    }
+
+    /// The tag of the lower `bits`, which are 0 exactly if the number is: of a number of 32 bits those are enough.
+    pub(super) fn tag_of_part(&self, bits: u32) -> u32 {
+        let wide = self.range.wide;
+        let enough = bits == 64
+            || (bits == 32 && wide.smin >= i64::from(i32::MIN) && wide.smax <= i64::from(i32::MAX))
+            || !rule!("tags-of-32-bits");
+        if enough { self.tag } else { 0 }
     }
 }
 

@@ -71,6 +71,21 @@ impl Trace {
         node.index().is_some_and(|index| self.entries[index].marked)
     }
 
+    /// If the proof comes to rest on `old`, which was remembered, it rests on `new` too. On `new` in any case if `old` is none.
+    pub(super) fn follows(&mut self, old: Node, new: Node) {
+        let marked = old.index().is_none_or(|index| self.entries[index].marked);
+        if marked || new == old {
+            self.mark(new);
+        } else if new != Node::NONE
+            && let Some(index) = old.index()
+        {
+            // What is remembered has one source of its own.
+            let [own, others] = self.entries[index].sources;
+            let others = if others == Node::NONE { new } else { self.push([others, new]) };
+            self.entries[index].sources = [own, others];
+        }
+    }
+
     /// The proof rests on it, and on all that it was derived from.
     pub(super) fn mark(&mut self, node: Node) {
         self.pending.push(node);

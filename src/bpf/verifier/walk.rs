@@ -19,7 +19,7 @@ use std::rc::Rc;
 
 /// Paths that may wait to be followed.
 const MAX_PENDING: usize = 1 << 16;
-/// States are remembered after as many instructions, and as many jumps, since the last one.
+/// States are remembered after as many instructions, and as many jumps, calls and exits, since the last one.
 const APART: (u32, u32) = (8, 2);
 /// And after as many in loops, which seldom come to where they were.
 const APART_IN_LOOPS: (u32, u32) = (100, 20);
@@ -58,6 +58,8 @@ impl Met {
     }
 }
 
+/// After how many rounds numbers that matter are widened too.
+const EXACT_ROUNDS: usize = 8;
 /// How many of the last states are compared.
 const LAST: usize = 4;
 
@@ -91,7 +93,7 @@ pub(super) struct Walk<'p> {
     pending: Vec<Pending>,
     /// The last state that was remembered on the path that is followed.
     parent: Option<usize>,
-    /// Instructions and jumps since then.
+    /// Instructions, and jumps, calls and exits, since then.
     since: (u32, u32),
     /// The slots of the path.
     history: Vec<u32>,
@@ -227,7 +229,7 @@ impl<'p> Walk<'p> {
         self.history.push(pc as u32);
         self.reached[pc] = true;
         self.since.0 += 1;
-        self.since.1 += u32::from(op.jump().is_some());
+        self.since.1 += u32::from(op.jump().is_some() || matches!(op, Op::Call(_) | Op::Exit));
         #[cfg(perfring_mutants)]
         let before = state.clone();
         let next = self.logged_step(state, op);
@@ -279,7 +281,7 @@ impl<'p> Walk<'p> {
             let Some(rests_on) = Cover::of(&old.state, state, &self.flow, &self.trace, closeness) else { continue };
             if round {
                 // Runs that are as this state says are as the other says, of which all paths will have been followed.
-                rests_on.into_iter().for_each(|node| self.trace.mark(node));
+                rests_on.into_iter().for_each(|(old, new)| self.trace.follows(old, new));
                 self.stats.pruned += 1;
                 self.log.covered(pc);
                 return Ok(true);
@@ -360,8 +362,8 @@ impl<'p> Walk<'p> {
         }
     }
 
-    /// Where a path comes by again and again: numbers that were others the last time, and did not matter, may be any, so that
-    /// the path comes by as it was before.
+    /// Where a path comes by again and again: numbers that were others the last time may be any, so that the path comes by as it
+    /// was before. At first only those that did not matter; but what still changes after a few rounds will go on to.
     fn widen(&mut self, state: &mut State) {
         let Some(old) = self.at.get(&state.pc).into_iter().flat_map(Met::ancestors).find_map(|index| {
             let old = self.remembered[index].as_ref()?;
@@ -376,10 +378,11 @@ impl<'p> Walk<'p> {
         }) else {
             return;
         };
+        let changing = self.at.get(&state.pc).is_some_and(|met| met.open.len() >= EXACT_ROUNDS);
         let trace = &self.trace;
         let widen = |old: &Value, new: &mut Value| {
             if let (Value::Scalar(old), Value::Scalar(new)) = (old, new)
-                && !trace.is_marked(old.node)
+                && (changing || !trace.is_marked(old.node))
                 && !old.range.includes(&new.range)
             {
                 let tag = new.tag;
@@ -395,7 +398,7 @@ impl<'p> Walk<'p> {
                 // Of fewer bytes a number can't be any.
                 if new.spilled() == 8 && old.spilled() == 8 {
                     widen(&old.spill, &mut new.spill);
-                } else if new.spilled() != 0 && new.pointer().is_none() && !trace.is_marked(old.read) {
+                } else if new.spilled() != 0 && new.pointer().is_none() && (changing || !trace.is_marked(old.read)) {
                     new.forget_spill();
                 }
                 for (old, new) in old.bytes.iter().zip(&mut new.bytes) {
@@ -431,7 +434,7 @@ impl<'p> Walk<'p> {
         match Cover::of(&old.state, state, &self.flow, &self.trace, Closeness::Needed) {
             Some(rests_on) => {
                 old.hits += 1;
-                rests_on.into_iter().for_each(|node| self.trace.mark(node));
+                rests_on.into_iter().for_each(|(old, new)| self.trace.follows(old, new));
                 true
             }
             None => {
@@ -460,7 +463,7 @@ impl<'p> Walk<'p> {
     /// Follows this path later.
     pub(super) fn later(&mut self, state: State) -> Result<(), Refusal> {
         if self.pending.len() == MAX_PENDING {
-            return Err(Refusal::TooComplex { limit: MAX_PENDING as u64 });
+            return Err(Refusal::TooManyBranches { limit: MAX_PENDING });
         }
         if let Some(parent) = self.parent.and_then(|index| self.remembered[index].as_mut()) {
             parent.open += 1;
