@@ -1,5 +1,5 @@
-//! Interpreters side by side, on the same programs: this crate's in checked mode, rbpf's, and solana-sbpf's; and, as the
-//! limit, the kernel's machine code where bpf(2) is allowed.
+//! Interpreters side by side, on the same programs: this crate's, on programs as they are loaded, and on the same verified, which
+//! run without tests; rbpf's; and solana-sbpf's; and, as the limit, the kernel's machine code where bpf(2) is allowed.
 //!
 //! A table: the median of many turns, in which each runs each program once, in ns an instruction, and the geometric mean.
 //! solana-sbpf runs its version 0, the one that is plain eBPF, verified, with its address translation, which is what makes it
@@ -12,6 +12,7 @@ use criterion as _;
 use perfring::bpf::insn::{Insn, assemble_with};
 use perfring::bpf::map::{Map, MapDef, UpdateFlags};
 use perfring::bpf::program_type::{ContextLayout, Field, Pointer};
+use perfring::bpf::verifier::VerifyOptions;
 use perfring::bpf::{Arg, Context, Event, HelperId, Helpers, Machine, Program, ProgramType, Prototype, RunOptions};
 use perfring::record::{ByteOrder, SampleType};
 use perfring::ring::{Ring, Wake};
@@ -102,22 +103,42 @@ fn words(insns: &[Insn]) -> Vec<u64> {
 /// Something that runs one program.
 type Contender = Box<dyn FnMut() -> u64>;
 
-fn ours(text: &str) -> Contender {
+/// How a program of ours runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// As it is loaded: each access is tested.
+    Checked,
+    /// As the verifier proved it.
+    Verified,
+}
+
+impl Mode {
+    fn of(self, program: Program) -> Program {
+        match self {
+            Self::Checked => program,
+            Self::Verified => program.verify(&VerifyOptions::default()).expect("a sound program").into(),
+        }
+    }
+}
+
+fn ours(text: &str, mode: Mode) -> Contender {
     let mut helpers = Helpers::none();
     helpers.register(HelperId(5), Prototype::new("same", &[Arg::Scalar]), |call| call.arg(0)).expect("a new number");
     let program =
         Program::builder("bench", ProgramType::memory()).helpers(&helpers).load(insns(text)).expect("a program");
+    let program = mode.of(program);
     let machine = Machine::new(1);
     let mut memory = vec![1; MEMORY];
     Box::new(move || machine.run(&program, Context::new(&mut memory)).expect("a program that ends"))
 }
 
-fn ours_with_map(text: &str) -> Contender {
+fn ours_with_map(text: &str, mode: Mode) -> Contender {
     let map = Map::new(&MapDef::array("values", 8, 64), 1).expect("a map");
     for key in 0..64_u32 {
         map.update(&key.to_ne_bytes(), &[0; 8], UpdateFlags::Any).expect("an element");
     }
     let program = Program::builder("bench", ProgramType::memory()).maps([map]).load(insns(text)).expect("a program");
+    let program = mode.of(program);
     let machine = Machine::new(1);
     Box::new(move || machine.run(&program, Context::new(&mut [])).expect("a program that ends"))
 }
@@ -239,20 +260,29 @@ fn kernel_time(insns: &[Insn], map: Option<[u32; 4]>, expected: u64, repeat: u32
     Ok(f64::from(time))
 }
 
+/// The times of both modes, of the better peer's.
+fn ratios(times: &[f64]) -> String {
+    let peer = times[2].min(times[3]);
+    format!("**{:.3}** | **{:.3}**", times[0] / peer, times[1] / peer)
+}
+
 fn interpreters(trial: bool) {
     let (count, runs) = if trial { (1, 1) } else { (101, 20) };
     println!(
-        "| ns an instruction | perfring, checked | rbpf | solana-sbpf | kernel, machine code | of the better peer |"
+        "| ns an instruction | perfring, checked | perfring, verified | rbpf | solana-sbpf | kernel, machine code | of the better \
+         peer, checked | verified |"
     );
-    println!("|---|---|---|---|---|---|");
-    let (mut logs, mut skipped) = ([0.0; 3], None);
+    println!("|---|---|---|---|---|---|---|---|");
+    let (mut logs, mut skipped) = ([0.0; 4], None);
     for Text { name, text, kernel } in PROGRAMS {
-        let (mut ours, mut rbpf, mut sbpf_fast) = (ours(text), rbpf(text), sbpf(text, false));
+        let (mut checked, mut verified) = (ours(text, Mode::Checked), ours(text, Mode::Verified));
+        let (mut rbpf, mut sbpf_fast) = (rbpf(text), sbpf(text, false));
         let (expected, insns_run) = sbpf(text, true)();
-        assert_eq!(ours(), expected, "{name}");
+        assert_eq!(checked(), expected, "{name}");
+        assert_eq!(verified(), expected, "{name}");
         assert_eq!(rbpf(), expected, "{name}");
         let mut sbpf = || sbpf_fast().0;
-        let times = turns(&mut [&mut *ours, &mut *rbpf, &mut sbpf], count, runs);
+        let times = turns(&mut [&mut *checked, &mut *verified, &mut *rbpf, &mut sbpf], count, runs);
         let each: Vec<f64> = times.iter().map(|time| time / insns_run as f64).collect();
         for (log, each) in logs.iter_mut().zip(&each) {
             *log += each.ln();
@@ -265,15 +295,14 @@ fn interpreters(trial: bool) {
             }
             None => "-".to_owned(),
         };
-        let ratio = each[0] / each[1].min(each[2]);
-        println!("| {name} | {:.3} | {:.3} | {:.3} | {limit} | **{ratio:.3}** |", each[0], each[1], each[2]);
+        let [checked, verified, rbpf, sbpf] = each[..] else { unreachable!("as many as contenders") };
+        println!("| {name} | {checked:.3} | {verified:.3} | {rbpf:.3} | {sbpf:.3} | {limit} | {} |", ratios(&each));
     }
-    let means = logs.map(|log| (log / PROGRAMS.len() as f64).exp());
-    let ratio = means[0] / means[1].min(means[2]);
-    println!("| geometric mean | {:.3} | {:.3} | {:.3} | | **{ratio:.3}** |", means[0], means[1], means[2]);
-    let mut lookups = ours_with_map(LOOKUPS.text);
-    assert_eq!(lookups(), 0);
-    let times = turns(&mut [&mut *lookups], count, runs);
+    let means @ [checked, verified, rbpf, sbpf] = logs.map(|log| (log / PROGRAMS.len() as f64).exp());
+    println!("| geometric mean | {checked:.3} | {verified:.3} | {rbpf:.3} | {sbpf:.3} | | {} |", ratios(&means));
+    let [mut checked, mut verified] = [Mode::Checked, Mode::Verified].map(|mode| ours_with_map(LOOKUPS.text, mode));
+    assert_eq!((checked(), verified()), (0, 0));
+    let times = turns(&mut [&mut *checked, &mut *verified], count, runs);
     let array = [2, 4, 8, 64];
     let limit = match kernel_time(&insns(LOOKUPS.text), Some(array), 0, if trial { 1 } else { 1000 }) {
         Ok(time) => format!("{:.3}", time / LOOKUP_INSNS as f64),
@@ -283,17 +312,18 @@ fn interpreters(trial: bool) {
         }
     };
     println!(
-        "| {}, of which 1 in 13 is one | {:.3} | no maps | no maps | {limit} | |",
+        "| {}, of which 1 in 13 is one | {:.3} | {:.3} | no maps | no maps | {limit} | | |",
         LOOKUPS.name,
-        times[0] / LOOKUP_INSNS as f64
+        times[0] / LOOKUP_INSNS as f64,
+        times[1] / LOOKUP_INSNS as f64
     );
     if let Some(reason) = skipped {
         println!("SKIPPED: the kernel: {reason}");
     }
 }
 
-const RESERVE: &str = "r6 = r1\nr2 = 8\nr3 = map[idx:0] ll\nr4 = 48\ncall bpf_buffer_reserve\nif r0 != 0 goto out\nr1 = *(u64 *)(r6 +8)\nr2 = *(u64 *)(r6 +16)\nr3 = *(u32 *)(r6 +0)\nr4 = r1\nr4 += 48\nif r4 > r2 goto out\n\
-    *(u64 *)(r1 +0) = r3\n*(u64 *)(r1 +8) = r3\n*(u64 *)(r1 +16) = r3\n*(u64 *)(r1 +24) = r3\n*(u64 *)(r1 +32) = r3\n*(u64 *)(r1 +40) = r3\nr1 = r6\nr2 = 8\nr3 = map[idx:0] ll\ncall bpf_buffer_commit\nout:\nexit";
+const RESERVE: &str = "r6 = r1\nr2 = 8\nr3 = map[idx:0] ll\nr4 = 48\ncall bpf_buffer_reserve\nif r0 != 0 goto out\nr1 = *(u64 *)(r6 +8)\nr2 = *(u64 *)(r6 +16)\nr3 = *(u32 *)(r6 +0)\nr4 = r1\nr4 += 48\nif r4 > r2 goto commit\n\
+    *(u64 *)(r1 +0) = r3\n*(u64 *)(r1 +8) = r3\n*(u64 *)(r1 +16) = r3\n*(u64 *)(r1 +24) = r3\n*(u64 *)(r1 +32) = r3\n*(u64 *)(r1 +40) = r3\ncommit:\nr1 = r6\nr2 = 8\nr3 = map[idx:0] ll\ncall bpf_buffer_commit\nout:\nexit";
 const OUTPUT: &str = "r3 = *(u32 *)(r1 +0)\n*(u64 *)(r10 -48) = r3\n*(u64 *)(r10 -40) = r3\n*(u64 *)(r10 -32) = r3\n*(u64 *)(r10 -24) = r3\n*(u64 *)(r10 -16) = r3\n*(u64 *)(r10 -8) = r3\n\
     r2 = map[idx:0] ll\nr3 = 0xffffffff ll\nr4 = r10\nr4 += -48\nr5 = 48\ncall bpf_perf_event_output\nexit";
 
@@ -313,33 +343,37 @@ fn probes(trial: bool) {
     ];
     let layout = ContextLayout::fields(24, fields).expect("a layout");
     let probe = ProgramType::builder("probe", layout).all_helpers().build();
-    let load = |text: &str| {
+    let load = |text: &str, mode: Mode| {
         let builder = Program::builder("probe", &probe).maps([events.clone()]).license("Dual MIT/GPL");
-        builder.load(insns(text)).expect("a program")
+        mode.of(builder.load(insns(text)).expect("a program"))
     };
     let programs = [
-        ("reserve 48 bytes, fill, commit", load(RESERVE), 1_u32),
-        ("perf_event_output of 48 bytes", load(OUTPUT), 1),
-        ("nothing", load("r0 = 0\nexit"), 0),
+        ("reserve 48 bytes, fill, commit", RESERVE, 1_u32),
+        ("perf_event_output of 48 bytes", OUTPUT, 1),
+        ("nothing", "r0 = 0\nexit", 0),
     ];
+    let programs = programs
+        .map(|(name, text, records)| (name, [Mode::Checked, Mode::Verified].map(|mode| load(text, mode)), records));
     // As many as have room.
     let (count, runs) = if trial { (1, 10_u32) } else { (1001, 2000) };
-    let mut times = [const { Vec::new() }; 3];
+    let mut times = [const { [const { Vec::new() }; 2] }; 3];
     for _ in 0..count {
-        for ((_, program, records), times) in programs.iter().zip(&mut times) {
-            let mut context = [7; 24];
-            let start = Instant::now();
-            for _ in 0..runs {
-                let result = machine.run_with(program, Context::new(&mut context), RunOptions::new());
-                assert_eq!(result, Ok(0));
+        for ((_, modes, records), times) in programs.iter().zip(&mut times) {
+            for (program, times) in modes.iter().zip(times) {
+                let mut context = [7; 24];
+                let start = Instant::now();
+                for _ in 0..runs {
+                    let result = machine.run_with(program, Context::new(&mut context), RunOptions::new());
+                    assert_eq!(result, Ok(0));
+                }
+                times.push(start.elapsed().as_nanos() as f64 / f64::from(runs));
+                assert_eq!(consumer.for_each(|_| {}).expect("sound records"), u64::from(runs * records));
             }
-            times.push(start.elapsed().as_nanos() as f64 / f64::from(runs));
-            assert_eq!(consumer.for_each(|_| {}).expect("sound records"), u64::from(runs * records));
         }
     }
-    println!("| ns a run | |\n|---|---|");
-    for ((name, ..), times) in programs.iter().zip(&mut times) {
-        println!("| {name} | {:.1} |", median(times));
+    println!("| ns a run | checked | verified |\n|---|---|---|");
+    for ((name, ..), [checked, verified]) in programs.iter().zip(&mut times) {
+        println!("| {name} | {:.1} | {:.1} |", median(checked), median(verified));
     }
 }
 

@@ -3,6 +3,7 @@
 
 use perfring::bpf::insn::assemble_with;
 use perfring::bpf::map::{Map, MapDef, MapError, UpdateFlags};
+use perfring::bpf::verifier::VerifyOptions;
 use perfring::bpf::{Context, Environment, Helpers, Machine, ProbeRead, Program, ProgramType, RunError, SetEventError};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
@@ -134,7 +135,8 @@ fn work(machine: Machine, page: *mut u8) -> Work {
         r1 = map[idx:0] ll
         call bpf_map_update_elem
         exit";
-    let program = program(&map, text);
+    // Handlers run it without tests.
+    let program = program(&map, text).verify(&VerifyOptions::default()).unwrap().into();
     Work { map, other, machine, program, page, found: Found::default() }
 }
 
@@ -201,10 +203,22 @@ impl Environment for Interrupting {
 #[test]
 fn a_handler_interrupts_a_program() {
     let _alone = alone();
-    let work = work(Machine::builder(2).environment(Interrupting).build(), std::ptr::null_mut());
-    let _installed = install(libc::SIGUSR1, &work);
-    let asking = program(&work.map, "call bpf_ktime_get_ns\nexit");
-    assert_eq!(work.machine.run(&asking, Context::new(&mut [])).unwrap(), 1);
+    let asks = |program: &dyn Fn(&Map) -> Program| {
+        let work = work(Machine::builder(2).environment(Interrupting).build(), std::ptr::null_mut());
+        is_interrupted(&work, &program(&work.map));
+    };
+    asks(&|map| program(map, ASKS));
+    // One that runs without tests, too.
+    asks(&|map| program(map, ASKS).verify(&VerifyOptions::default()).unwrap().into());
+}
+
+/// Asks for the time.
+const ASKS: &str = "call bpf_ktime_get_ns\nexit";
+
+/// What becomes of what a handler does while this program, which asks once for the time, runs.
+fn is_interrupted(work: &Work, asking: &Program) {
+    let _installed = install(libc::SIGUSR1, work);
+    assert_eq!(work.machine.run(asking, Context::new(&mut [])).unwrap(), 1);
     let found = &work.found;
     assert_eq!(found.calls.load(Relaxed), 1);
     assert_eq!(found.runs.get(), BUSY, "one program at a time on a thread");

@@ -202,6 +202,14 @@ pub enum RunError {
         /// The type.
         type_: String,
     },
+    /// A context of fewer bytes than were proved to be touched.
+    #[error("a context of {size} bytes, of which the program needs {needed}")]
+    ContextShort {
+        /// Bytes that were given.
+        size: usize,
+        /// Bytes that the program may touch.
+        needed: usize,
+    },
     /// A per-CPU map of the program was made for fewer CPUs than the machine has.
     #[error("the map {map} has values for {has} CPUs, and the machine has {cpus}")]
     MapCpus {
@@ -400,6 +408,9 @@ impl Machine {
         let size = context.bytes.len();
         if let Some(expected) = type_.context().size().filter(|expected| *expected != size) {
             return Err(RunError::ContextSize { size, expected, type_: type_.name().to_owned() });
+        }
+        if let Some(needed) = program.0.proof.as_ref().map(|proof| proof.context_len).filter(|needed| *needed > size) {
+            return Err(RunError::ContextShort { size, needed });
         }
         if let Some(map) = program.0.fewest_cpus.and_then(|at| program.maps().get(at))
             && map.cpus() < self.cpus()

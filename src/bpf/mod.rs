@@ -54,6 +54,8 @@ mod program;
 #[cfg(not(perfring_loom))]
 pub mod program_type;
 #[cfg(not(perfring_loom))]
+mod proof;
+#[cfg(not(perfring_loom))]
 mod reentry;
 #[cfg(not(perfring_loom))]
 mod sys;

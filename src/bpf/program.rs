@@ -4,6 +4,7 @@ use super::helper::{Helper, HelperId, Helpers};
 use super::insn::{Code as Checked, CodeError, CodeOptions, Imm64, Insn, Op};
 use super::map::{Map, MapType};
 use super::program_type::ProgramType;
+use super::proof::{Facts, Proof};
 use super::vm::{self, Inst};
 use std::fmt;
 use std::sync::Arc;
@@ -144,7 +145,7 @@ pub enum LoadErrorKind {
 }
 
 /// The C line that an instruction came from.
-type Line = Box<dyn Fn(usize) -> Option<String> + Send + Sync>;
+type Line = Arc<dyn Fn(usize) -> Option<String> + Send + Sync>;
 
 /// Makes a [`Program`].
 pub struct ProgramBuilder<'a> {
@@ -211,7 +212,7 @@ impl<'a> ProgramBuilder<'a> {
     /// What names the C line of an instruction, for messages.
     #[must_use]
     pub fn lines(mut self, line: impl Fn(usize) -> Option<String> + Send + Sync + 'static) -> Self {
-        self.line = Some(Box::new(line));
+        self.line = Some(Arc::new(line));
         self
     }
 
@@ -258,16 +259,17 @@ impl<'a> ProgramBuilder<'a> {
         Ok(Program(Arc::new(Text {
             name: std::mem::take(&mut self.name),
             type_: self.type_.clone(),
-            insts: insts.into(),
             called: helpers.into(),
             gpl: self.is_gpl(),
             helpers: self.helpers,
-            has_frame: checked.insns().iter().any(|insn| insn.dst == FRAME || insn.src == FRAME),
+            clears_frames: clears_frames(&checked, &insts),
+            proof: None,
             fewest_cpus: (0..self.maps.len())
                 .filter(|at| self.maps[*at].def().type_.is_percpu())
                 .min_by_key(|at| self.maps[*at].cpus()),
             maps: self.maps.iter().map(Map::for_program).collect(),
-            checked,
+            checked: checked.into(),
+            insts: insts.into(),
             line: self.line,
         })))
     }
@@ -344,11 +346,12 @@ impl<'a> ProgramBuilder<'a> {
 pub struct Program(pub(crate) Arc<Text>);
 
 /// What a program is made of.
+#[derive(Clone)]
 pub(crate) struct Text {
     pub(crate) name: String,
     pub(crate) type_: ProgramType,
     /// One for each slot.
-    pub(crate) insts: Box<[Inst]>,
+    pub(crate) insts: Arc<[Inst]>,
     /// The helpers that are called, by the immediates of the calls.
     pub(crate) called: Box<[Arc<Helper>]>,
     /// All that there are, for calls of what a register holds.
@@ -356,12 +359,22 @@ pub(crate) struct Text {
     /// Whether the licence goes with the GPL.
     gpl: bool,
     pub(crate) maps: Box<[Map]>,
-    pub(crate) checked: Checked,
-    /// Whether an instruction names the frame: only then it is made zero.
-    pub(crate) has_frame: bool,
+    pub(crate) checked: Arc<Checked>,
+    /// Whether a frame is made zero, as it may hold what another program left.
+    pub(crate) clears_frames: bool,
     /// The map for the fewest CPUs of those that have a value for each, by its index.
     pub(crate) fewest_cpus: Option<usize>,
     line: Option<Line>,
+    /// What the verifier proved of it, if it did.
+    pub(crate) proof: Option<Proof>,
+}
+
+/// Whether anything can come by what is in the program's frames before it is stored: by an instruction that names the frame, or in
+/// a program that a function of this one tail-calls, which has its callers' frames above its own.
+fn clears_frames(checked: &Checked, insts: &[Inst]) -> bool {
+    let main = checked.functions().get(1).copied().unwrap_or(insts.len());
+    let names_frame = checked.insns().iter().any(|insn| insn.dst == FRAME || insn.src == FRAME);
+    names_frame || insts[main..].iter().any(|inst| inst.code == vm::Code::TailCall)
 }
 
 impl Text {
@@ -421,5 +434,21 @@ impl Program {
     /// Its maps.
     pub fn maps(&self) -> &[Map] {
         &self.0.maps
+    }
+
+    /// Whether the verifier proved that it does only what it may: it runs without tests then.
+    pub fn is_verified(&self) -> bool {
+        self.0.proof.is_some()
+    }
+
+    /// The same program, verified.
+    ///
+    /// # Safety
+    /// The facts are what the verifier found of this very program when it accepted it: then all holds that [`vm`] asks of a
+    /// verified program.
+    #[expect(unsafe_code, reason = "what the facts say is trusted when the program runs")]
+    pub(crate) unsafe fn with_proof(&self, facts: &Facts) -> Self {
+        let proof = Some(Proof::new(&self.0, facts));
+        Self(Arc::new(Text { proof, ..Text::clone(&self.0) }))
     }
 }

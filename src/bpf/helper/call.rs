@@ -173,7 +173,8 @@ impl<'r> Execution<'r> {
     /// Calls a helper, whose arguments are tested first; gives what it gives.
     ///
     /// # Safety
-    /// With `CHECKED` none. Without it the arguments are what the prototype says.
+    /// With `CHECKED` none. Without it the arguments are what the prototype says, as H in the documentation of [`vm`](crate::bpf::vm)
+    /// has it.
     #[inline]
     pub(crate) unsafe fn call<const CHECKED: bool>(
         &mut self,
@@ -272,9 +273,11 @@ impl<'r> Execution<'r> {
         if count > MAX {
             return Ok(errno(libc::E2BIG));
         }
-        let Some(slot) = function_slot(callback) else { return Ok(errno(libc::EINVAL)) };
+        let functions = self.text.checked.functions();
+        let function = function_slot(callback).filter(|slot| functions.binary_search(slot).is_ok());
+        let Some(slot) = function else { return Ok(errno(libc::EINVAL)) };
         for at in 0..count {
-            // SAFETY: the caller's contract.
+            // SAFETY: the caller's contract; a function starts there.
             let stop = unsafe { self.call_back::<CHECKED>(slot, u64::from(at), context)? };
             if stop != 0 {
                 return Ok(u64::from(at) + 1);

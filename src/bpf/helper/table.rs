@@ -42,6 +42,21 @@ impl Helper {
     pub(crate) fn is_tail_call(&self) -> bool {
         matches!(self.body, Body::TailCall)
     }
+
+    /// Whether it may leave some of the bytes as they are that it is given to write.
+    pub(crate) fn may_leave_bytes(&self) -> bool {
+        let writes = self.prototype.args.contains(&super::Arg::UninitMemory);
+        writes
+            && match self.body {
+                // Behind the 0 of a text nothing is stored.
+                Body::Builtin(_) => matches!(
+                    self.id,
+                    HelperId::PROBE_READ_STR | HelperId::PROBE_READ_USER_STR | HelperId::PROBE_READ_KERNEL_STR
+                ),
+                Body::Custom(_) => true,
+                Body::Loop | Body::TailCall => false,
+            }
+    }
 }
 
 /// Why a helper was not registered.

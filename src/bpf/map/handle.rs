@@ -13,8 +13,8 @@ use crate::bpf::program::Program;
 use crate::bpf::program_type::ProgramType;
 use crate::bpf::reentry;
 use crate::ring::Consumer;
-use crate::sync::AtomicBool;
 use crate::sync::epoch::{self, Guard};
+use crate::sync::{self, AtomicBool, Mutex};
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -40,6 +40,8 @@ struct Inner {
     cpus: usize,
     kind: Kind,
     frozen: AtomicBool,
+    /// Of a map that programs can't write: held by who updates it, from the look at `frozen` on until all is stored.
+    writing: Mutex<()>,
 }
 
 /// A map. Cheap to clone: the clones are one map, which any number of threads use at once.
@@ -163,7 +165,8 @@ impl Map {
     }
 
     fn with(def: &MapDef, cpus: usize, kind: Kind) -> Self {
-        let inner = Inner { def: def.clone(), cpus: cpus.max(1), kind, frozen: AtomicBool::new(false) };
+        let (frozen, writing) = (AtomicBool::new(false), Mutex::new(()));
+        let inner = Inner { def: def.clone(), cpus: cpus.max(1), kind, frozen, writing };
         Self { inner: Arc::new(inner), _user: None }
     }
 
@@ -280,6 +283,8 @@ impl Map {
             return Err(MapError::Value { size: value.len(), expected: values.copied_size() });
         }
         let _locked = reentry::lock().map_err(|_| MapError::Busy)?;
+        let _writing = self.is_read_only_for_programs().then(|| sync::lock(&self.inner.writing));
+        self.may_write()?;
         let mut looks = 0;
         loop {
             let result = self.store(key, Source::Bytes(value), flags, &epoch::pin());
@@ -595,9 +600,17 @@ impl Map {
         self.def().flags.intersects(MapFlags::RDONLY_PROG | MapFlags::WRONLY_PROG)
     }
 
-    /// Whether nobody can change its values any more.
+    /// Whether the values of this array are what they are for good: programs can't write it, Rust can't any more, and no update is
+    /// left that began when it could.
     pub(crate) fn is_constant(&self) -> bool {
-        self.is_read_only_for_programs() && self.inner.frozen.load(Site::Frozen.order())
+        if self.def().type_ != MapType::Array || !self.is_read_only_for_programs() {
+            return false;
+        }
+        // An update in which this thread was interrupted would be waited for by itself.
+        let Ok(_locked) = reentry::lock() else { return false };
+        // Updates that looked before have stored what they store; those that look later find it frozen, too.
+        let _writing = sync::lock(&self.inner.writing);
+        self.inner.frozen.load(Site::Frozen.order())
     }
 
     /// Whether programs can't write it.

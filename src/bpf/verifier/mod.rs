@@ -110,8 +110,6 @@ pub use error::{Leave, Refusal, VerifyError};
 pub use kind::{Interval, Kind};
 
 use super::program::Program;
-use super::program_type::Pointer;
-use std::collections::BTreeMap;
 use std::ops::{Deref, Range};
 
 /// What frames are rounded up to where those of a chain of calls are added up.
@@ -184,27 +182,17 @@ pub struct Verified {
     log: String,
 }
 
-/// What a proof says of a program, for those who run it.
-#[derive(Debug)]
-pub(crate) struct Facts {
-    /// Slots of loads of fields of the context that lead elsewhere.
-    pub(crate) pointers: BTreeMap<usize, Pointer>,
-    /// By slot: whether a path reaches it.
-    pub(crate) reached: Box<[bool]>,
-    /// Bytes of a context of plain memory that the program may touch.
-    pub(crate) context_len: usize,
-    /// The most frames at once.
-    pub(crate) frames: usize,
-}
-
 impl Program {
     /// Proves that the program does only what it may, on whatever it is run.
     ///
     /// # Errors
     /// [`VerifyError`]: what could not be proved.
+    #[expect(unsafe_code, reason = "that what was accepted runs without tests is what verification is for")]
     pub fn verify(&self, options: &VerifyOptions) -> Result<Verified, VerifyError> {
-        let (_facts, stats, log) = walk::Walk::new(&self.0, options).run()?;
-        Ok(Verified::new(self.clone(), stats, log))
+        let (facts, stats, log) = walk::Walk::new(&self.0, options).run()?;
+        // SAFETY: the facts are of this program, of which the walk followed all paths and refused none.
+        let program = unsafe { self.with_proof(&facts) };
+        Ok(Verified::new(program, stats, log))
     }
 }
 

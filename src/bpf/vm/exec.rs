@@ -2,44 +2,72 @@
 
 #![allow(unsafe_code)]
 
-use super::execution::{Context, Execution, Frame, Span};
+use super::execution::{Execution, Span};
 use super::inst::{alu, cmp};
-use super::{Code, FRAME_SIZE, Inst, MAX_FRAMES, MAX_LOOPS, MAX_TAIL_CALLS, TrapKind, function_handle, function_slot};
-use crate::bpf::helper::{Arg, HelperId};
-use crate::bpf::machine::address_of;
+use super::pair::pairs;
+use super::{Code, Inst, TrapKind, function_handle, function_slot};
+use crate::bpf::helper::HelperId;
 use crate::bpf::memory::{
-    Readable, acquire, load8, load16, load32, load64, release, store8, store16, store32, store64, update32, update64,
+    acquire, load8, load16, load32, load64, release, store8, store16, store32, store64, update32, update64,
 };
 use crate::bpf::program::Text;
-use crate::bpf::program_type::{ContextAccess, Conversion, MAX_CONTEXT_SIZE};
+use crate::bpf::program_type::ContextAccess;
+use std::arch::asm;
 
 /// The registers, and as many more that nothing names: an index of 4 bits is always in bounds.
 pub(crate) type Registers = [u64; 16];
 
 /// The end of the frame.
-const FP: usize = 10;
+pub(super) const FP: usize = 10;
+
+/// How a run ended.
+pub(crate) enum End {
+    /// With the function that it started in; with its `r0`.
+    Exit(u64),
+    /// An unchecked one only: by a tail call of a program that was not verified, which has these registers at its start.
+    Unverified(Registers),
+}
 
 impl<'r> Execution<'r> {
-    /// Runs the current program from slot `pc` on, until the function that it starts in ends; gives `r0`.
+    /// The instructions of the current program, as they are run.
     ///
-    /// With `CHECKED` every access is tested. Without it the caller vouches for all of them.
+    /// # Panics
+    /// Without `CHECKED`, if it was not verified.
+    fn insts<const CHECKED: bool>(&self) -> &'r [Inst] {
+        let text: &'r Text = self.text;
+        if CHECKED { &text.insts } else { &text.proof.as_ref().expect("what runs unchecked is verified").fast }
+    }
+
+    /// Whether frames of the current program are made zero.
+    fn clears_frames<const CHECKED: bool>(&self) -> bool {
+        let text: &'r Text = self.text;
+        if CHECKED { text.clears_frames } else { text.proof.as_ref().is_none_or(|proof| proof.clears_frames) }
+    }
+
+    /// Runs the current program from slot `start` on, with these registers, until the function ends that has as many callers as
+    /// `depth` says.
+    ///
+    /// With `CHECKED` every access is tested. Without it none is.
     ///
     /// # Safety
-    /// With `CHECKED` none. Without it the program was proved to do only what the checks would let it do.
-    pub(crate) unsafe fn run<const CHECKED: bool>(&mut self, start: usize, r1: u64, r2: u64) -> Result<u64, TrapKind> {
-        let mut regs: Registers = [0; 16];
-        regs[1] = r1;
-        regs[2] = r2;
+    /// With `CHECKED` none. Without it all that "Unchecked" in the module's documentation says of verified programs holds of the
+    /// current one, and of those whose frames are above: `start` is a slot in which the proof has the program go on, with
+    /// registers and frames that are as the proof has them there.
+    pub(crate) unsafe fn run<const CHECKED: bool>(
+        &mut self,
+        start: usize,
+        mut regs: Registers,
+        depth: usize,
+    ) -> Result<End, TrapKind> {
         regs[FP] = self.frame_end();
-        let base_depth = self.depth();
-        let mut text: &'r [Inst] = &self.text.insts;
+        let mut text: &'r [Inst] = self.insts::<CHECKED>();
         debug_assert!(start < text.len());
         // SAFETY: a function starts there: in the text.
         let mut pc = unsafe { text.as_ptr().add(start) };
-        let mut frame = self.stack_span();
-        // What was touched last: nearly always what is touched next.
-        (self.reads, self.writes) = (frame, frame);
         if CHECKED {
+            self.reach_frames();
+        }
+        if self.clears_frames::<CHECKED>() {
             self.clear_frame();
         }
 
@@ -48,7 +76,7 @@ impl<'r> Execution<'r> {
             // SAFETY: `Checked::new` lets no jump leave the program and no function run off its end, and `text` has an
             // instruction for each of its slots; returns go behind calls, which are never last. So `pc` is at one of them,
             // and the one behind is at most the text's end.
-            let inst = unsafe { &*pc };
+            let mut inst = unsafe { &*pc };
             // SAFETY: as above.
             pc = unsafe { pc.add(1) };
 
@@ -78,10 +106,18 @@ impl<'r> Execution<'r> {
                     pc = unsafe { pc.add(1) };
                 };
             }
+            // Keeps the compiler from making one of what ends in the same way: to jump there takes longer than to do it.
+            macro_rules! apart {
+                () => {
+                    // SAFETY: a comment, which does nothing.
+                    unsafe { asm!(concat!("/* ", line!(), " */"), options(nomem, nostack, preserves_flags)) }
+                };
+            }
             macro_rules! set {
                 ($value:expr) => {{
                     let value = $value;
                     r!(dst) = value;
+                    apart!();
                 }};
             }
             macro_rules! trap {
@@ -100,6 +136,7 @@ impl<'r> Execution<'r> {
                     }
                     // SAFETY: as above: of the text.
                     pc = unsafe { pc.offset(inst.offset as isize) };
+                    apart!();
                 }};
             }
             macro_rules! jump_if {
@@ -119,7 +156,7 @@ impl<'r> Execution<'r> {
                     let address = address!(src);
                     if CHECKED
                         && !self.reads.holds(address, $size)
-                        && !frame.holds(address, $size)
+                        && !self.reach.holds(address, $size)
                         && !self.context.has_number(address, $size)
                     {
                         self.pc = slot!();
@@ -135,24 +172,24 @@ impl<'r> Execution<'r> {
                             }
                         }
                     }
-                    // SAFETY: a span of what this execution may read holds the bytes, or they are of a number in
-                    // the context, or `find` found them; unchecked, by
-                    // the caller's contract.
+                    // SAFETY: a span of what this execution may read holds the bytes, or they are of a number in the context, or
+                    // `find` found them; unchecked, by L of the contract.
                     unsafe { $load(address) }
                 }};
             }
             macro_rules! store {
                 ($store:ident, $size:literal, $value:expr) => {{
                     let address = address!(dst);
-                    if CHECKED && !self.writes.holds(address, $size) && !frame.holds(address, $size) {
+                    if CHECKED && !self.writes.holds(address, $size) && !self.reach.holds(address, $size) {
                         self.pc = slot!();
                         if let Found::Span(span) = self.find(address, $size, true)? {
                             self.writes = span;
                         }
                     }
                     let value = $value;
-                    // SAFETY: as for loads, of what it may write.
+                    // SAFETY: as for loads, of what it may write; unchecked, by S of the contract.
                     unsafe { $store(address, value) }
+                    apart!();
                 }};
             }
             macro_rules! stack_load {
@@ -168,30 +205,51 @@ impl<'r> Execution<'r> {
                     let (address, value) = (address!(dst), $value);
                     // SAFETY: as above.
                     unsafe { $store(address, value) }
+                    apart!();
+                }};
+            }
+            macro_rules! in_frame {
+                () => {
+                    if CHECKED {
+                        self.reach_frames();
+                    }
+                };
+            }
+            macro_rules! enter {
+                ($slot:expr) => {{
+                    let target = $slot;
+                    self.enter(slot!(), &mut regs)?;
+                    if CHECKED {
+                        self.reach = self.stack_span();
+                    }
+                    go!(target);
+                    if self.clears_frames::<CHECKED>() {
+                        self.clear_frame();
+                    }
                 }};
             }
             macro_rules! exit {
                 () => {{
-                    if self.depth() == base_depth {
-                        return Ok(regs[0]);
+                    if self.depth() == depth {
+                        return Ok(End::Exit(regs[0]));
                     }
                     let slot = self.leave(&mut regs);
-                    text = &self.text.insts;
+                    // The caller's: that of a program that runs unchecked was verified, as it runs so itself.
+                    text = self.insts::<CHECKED>();
                     go!(slot);
-                    frame = self.stack_span();
-                    (self.reads, self.writes) = (frame, frame);
+                    in_frame!();
                 }};
             }
             macro_rules! atomic {
                 ($update:ident, $size:literal, $mask:literal) => {{
                     let address = address!(dst);
-                    if CHECKED && !self.atomic(address, $size, true) {
+                    if CHECKED && !self.atomic(address, $size, true, true) {
                         trap!(TrapKind::Atomic { address, size: $size });
                     }
                     let (operand, r0) = (r!(src) & $mask, regs[0] & $mask);
                     let number = inst.imm;
-                    // SAFETY: `atomic` found that the bytes may be read and written, and that they are aligned; unchecked,
-                    // by the caller's contract.
+                    // SAFETY: `atomic` found that the bytes may be read and written, and that they are aligned; unchecked, by A of
+                    // the contract.
                     let old = unsafe {
                         match number {
                             0 | 1 => $update(address, |old| old.wrapping_add(operand)),
@@ -210,259 +268,367 @@ impl<'r> Execution<'r> {
                 }};
             }
 
-            match inst.code {
-                Code::Add64Reg => set!(alu::add64(r!(dst), r!(src))),
-                Code::Add64Imm => set!(alu::add64(r!(dst), inst.imm)),
-                Code::Add32Reg => set!(alu::add32(r!(dst), r!(src))),
-                Code::Add32Imm => set!(alu::add32(r!(dst), inst.imm)),
-                Code::Sub64Reg => set!(alu::sub64(r!(dst), r!(src))),
-                Code::Sub64Imm => set!(alu::sub64(r!(dst), inst.imm)),
-                Code::Sub32Reg => set!(alu::sub32(r!(dst), r!(src))),
-                Code::Sub32Imm => set!(alu::sub32(r!(dst), inst.imm)),
-                Code::Mul64Reg => set!(alu::mul64(r!(dst), r!(src))),
-                Code::Mul64Imm => set!(alu::mul64(r!(dst), inst.imm)),
-                Code::Mul32Reg => set!(alu::mul32(r!(dst), r!(src))),
-                Code::Mul32Imm => set!(alu::mul32(r!(dst), inst.imm)),
-                Code::Or64Reg => set!(alu::or64(r!(dst), r!(src))),
-                Code::Or64Imm => set!(alu::or64(r!(dst), inst.imm)),
-                Code::Or32Reg => set!(alu::or32(r!(dst), r!(src))),
-                Code::Or32Imm => set!(alu::or32(r!(dst), inst.imm)),
-                Code::And64Reg => set!(alu::and64(r!(dst), r!(src))),
-                Code::And64Imm => set!(alu::and64(r!(dst), inst.imm)),
-                Code::And32Reg => set!(alu::and32(r!(dst), r!(src))),
-                Code::And32Imm => set!(alu::and32(r!(dst), inst.imm)),
-                Code::Xor64Reg => set!(alu::xor64(r!(dst), r!(src))),
-                Code::Xor64Imm => set!(alu::xor64(r!(dst), inst.imm)),
-                Code::Xor32Reg => set!(alu::xor32(r!(dst), r!(src))),
-                Code::Xor32Imm => set!(alu::xor32(r!(dst), inst.imm)),
-                Code::Lsh64Reg => set!(alu::lsh64(r!(dst), r!(src))),
-                Code::Lsh64Imm => set!(alu::lsh64(r!(dst), inst.imm)),
-                Code::Lsh32Reg => set!(alu::lsh32(r!(dst), r!(src))),
-                Code::Lsh32Imm => set!(alu::lsh32(r!(dst), inst.imm)),
-                Code::Rsh64Reg => set!(alu::rsh64(r!(dst), r!(src))),
-                Code::Rsh64Imm => set!(alu::rsh64(r!(dst), inst.imm)),
-                Code::Rsh32Reg => set!(alu::rsh32(r!(dst), r!(src))),
-                Code::Rsh32Imm => set!(alu::rsh32(r!(dst), inst.imm)),
-                Code::Arsh64Reg => set!(alu::arsh64(r!(dst), r!(src))),
-                Code::Arsh64Imm => set!(alu::arsh64(r!(dst), inst.imm)),
-                Code::Arsh32Reg => set!(alu::arsh32(r!(dst), r!(src))),
-                Code::Arsh32Imm => set!(alu::arsh32(r!(dst), inst.imm)),
-                Code::Div64Reg => set!(alu::div64(r!(dst), r!(src))),
-                Code::Div64Imm => set!(alu::div64(r!(dst), inst.imm)),
-                Code::Div32Reg => set!(alu::div32(r!(dst), r!(src))),
-                Code::Div32Imm => set!(alu::div32(r!(dst), inst.imm)),
-                Code::Mod64Reg => set!(alu::mod64(r!(dst), r!(src))),
-                Code::Mod64Imm => set!(alu::mod64(r!(dst), inst.imm)),
-                Code::Mod32Reg => set!(alu::mod32(r!(dst), r!(src))),
-                Code::Mod32Imm => set!(alu::mod32(r!(dst), inst.imm)),
-                Code::Sdiv64Reg => set!(alu::sdiv64(r!(dst), r!(src))),
-                Code::Sdiv64Imm => set!(alu::sdiv64(r!(dst), inst.imm)),
-                Code::Sdiv32Reg => set!(alu::sdiv32(r!(dst), r!(src))),
-                Code::Sdiv32Imm => set!(alu::sdiv32(r!(dst), inst.imm)),
-                Code::Smod64Reg => set!(alu::smod64(r!(dst), r!(src))),
-                Code::Smod64Imm => set!(alu::smod64(r!(dst), inst.imm)),
-                Code::Smod32Reg => set!(alu::smod32(r!(dst), r!(src))),
-                Code::Smod32Imm => set!(alu::smod32(r!(dst), inst.imm)),
-                Code::JEq64Reg => jump_if!(cmp::eq64(r!(dst), r!(src))),
-                Code::JEq64Imm => jump_if!(cmp::eq64(r!(dst), inst.imm)),
-                Code::JEq32Reg => jump_if!(cmp::eq32(r!(dst), r!(src))),
-                Code::JEq32Imm => jump_if!(cmp::eq32(r!(dst), inst.imm)),
-                Code::JNe64Reg => jump_if!(cmp::ne64(r!(dst), r!(src))),
-                Code::JNe64Imm => jump_if!(cmp::ne64(r!(dst), inst.imm)),
-                Code::JNe32Reg => jump_if!(cmp::ne32(r!(dst), r!(src))),
-                Code::JNe32Imm => jump_if!(cmp::ne32(r!(dst), inst.imm)),
-                Code::JSet64Reg => jump_if!(cmp::set64(r!(dst), r!(src))),
-                Code::JSet64Imm => jump_if!(cmp::set64(r!(dst), inst.imm)),
-                Code::JSet32Reg => jump_if!(cmp::set32(r!(dst), r!(src))),
-                Code::JSet32Imm => jump_if!(cmp::set32(r!(dst), inst.imm)),
-                Code::JGt64Reg => jump_if!(cmp::gt64(r!(dst), r!(src))),
-                Code::JGt64Imm => jump_if!(cmp::gt64(r!(dst), inst.imm)),
-                Code::JGt32Reg => jump_if!(cmp::gt32(r!(dst), r!(src))),
-                Code::JGt32Imm => jump_if!(cmp::gt32(r!(dst), inst.imm)),
-                Code::JGe64Reg => jump_if!(cmp::ge64(r!(dst), r!(src))),
-                Code::JGe64Imm => jump_if!(cmp::ge64(r!(dst), inst.imm)),
-                Code::JGe32Reg => jump_if!(cmp::ge32(r!(dst), r!(src))),
-                Code::JGe32Imm => jump_if!(cmp::ge32(r!(dst), inst.imm)),
-                Code::JLt64Reg => jump_if!(cmp::lt64(r!(dst), r!(src))),
-                Code::JLt64Imm => jump_if!(cmp::lt64(r!(dst), inst.imm)),
-                Code::JLt32Reg => jump_if!(cmp::lt32(r!(dst), r!(src))),
-                Code::JLt32Imm => jump_if!(cmp::lt32(r!(dst), inst.imm)),
-                Code::JLe64Reg => jump_if!(cmp::le64(r!(dst), r!(src))),
-                Code::JLe64Imm => jump_if!(cmp::le64(r!(dst), inst.imm)),
-                Code::JLe32Reg => jump_if!(cmp::le32(r!(dst), r!(src))),
-                Code::JLe32Imm => jump_if!(cmp::le32(r!(dst), inst.imm)),
-                Code::JSgt64Reg => jump_if!(cmp::sgt64(r!(dst), r!(src))),
-                Code::JSgt64Imm => jump_if!(cmp::sgt64(r!(dst), inst.imm)),
-                Code::JSgt32Reg => jump_if!(cmp::sgt32(r!(dst), r!(src))),
-                Code::JSgt32Imm => jump_if!(cmp::sgt32(r!(dst), inst.imm)),
-                Code::JSge64Reg => jump_if!(cmp::sge64(r!(dst), r!(src))),
-                Code::JSge64Imm => jump_if!(cmp::sge64(r!(dst), inst.imm)),
-                Code::JSge32Reg => jump_if!(cmp::sge32(r!(dst), r!(src))),
-                Code::JSge32Imm => jump_if!(cmp::sge32(r!(dst), inst.imm)),
-                Code::JSlt64Reg => jump_if!(cmp::slt64(r!(dst), r!(src))),
-                Code::JSlt64Imm => jump_if!(cmp::slt64(r!(dst), inst.imm)),
-                Code::JSlt32Reg => jump_if!(cmp::slt32(r!(dst), r!(src))),
-                Code::JSlt32Imm => jump_if!(cmp::slt32(r!(dst), inst.imm)),
-                Code::JSle64Reg => jump_if!(cmp::sle64(r!(dst), r!(src))),
-                Code::JSle64Imm => jump_if!(cmp::sle64(r!(dst), inst.imm)),
-                Code::JSle32Reg => jump_if!(cmp::sle32(r!(dst), r!(src))),
-                Code::JSle32Imm => jump_if!(cmp::sle32(r!(dst), inst.imm)),
-                Code::Load8 => set!(load!(load8, 1)),
-                Code::StackLoad8 => set!(stack_load!(load8)),
-                Code::Load16 => set!(load!(load16, 2)),
-                Code::StackLoad16 => set!(stack_load!(load16)),
-                Code::Load32 => set!(load!(load32, 4)),
-                Code::StackLoad32 => set!(stack_load!(load32)),
-                Code::Load64 => set!(load!(load64, 8)),
-                Code::StackLoad64 => set!(stack_load!(load64)),
-                Code::LoadSx8 => set!(load!(load8, 1) as i8 as i64 as u64),
-                Code::StackLoadSx8 => set!(stack_load!(load8) as i8 as i64 as u64),
-                Code::LoadSx16 => set!(load!(load16, 2) as i16 as i64 as u64),
-                Code::StackLoadSx16 => set!(stack_load!(load16) as i16 as i64 as u64),
-                Code::LoadSx32 => set!(load!(load32, 4) as i32 as i64 as u64),
-                Code::StackLoadSx32 => set!(stack_load!(load32) as i32 as i64 as u64),
-                Code::Store8Reg => store!(store8, 1, r!(src)),
-                Code::StackStore8Reg => stack_store!(store8, r!(src)),
-                Code::Store8Imm => store!(store8, 1, inst.imm),
-                Code::StackStore8Imm => stack_store!(store8, inst.imm),
-                Code::Store16Reg => store!(store16, 2, r!(src)),
-                Code::StackStore16Reg => stack_store!(store16, r!(src)),
-                Code::Store16Imm => store!(store16, 2, inst.imm),
-                Code::StackStore16Imm => stack_store!(store16, inst.imm),
-                Code::Store32Reg => store!(store32, 4, r!(src)),
-                Code::StackStore32Reg => stack_store!(store32, r!(src)),
-                Code::Store32Imm => store!(store32, 4, inst.imm),
-                Code::StackStore32Imm => stack_store!(store32, inst.imm),
-                Code::Store64Reg => store!(store64, 8, r!(src)),
-                Code::StackStore64Reg => stack_store!(store64, r!(src)),
-                Code::Store64Imm => store!(store64, 8, inst.imm),
-                Code::StackStore64Imm => stack_store!(store64, inst.imm),
-                Code::Neg64 => set!(r!(dst).wrapping_neg()),
-                Code::Neg32 => set!(u64::from((r!(dst) as u32).wrapping_neg())),
-                Code::Mov64Reg => set!(r!(src)),
-                Code::Mov32Reg => set!(u64::from(r!(src) as u32)),
-                Code::MovImm => set!(inst.imm),
-                Code::MovSx8To32 => set!(u64::from(r!(src) as i8 as u32)),
-                Code::MovSx16To32 => set!(u64::from(r!(src) as i16 as u32)),
-                Code::MovSx8To64 => set!(r!(src) as i8 as u64),
-                Code::MovSx16To64 => set!(r!(src) as i16 as u64),
-                Code::MovSx32To64 => set!(r!(src) as i32 as u64),
-                Code::Swap16 => set!(u64::from((r!(dst) as u16).swap_bytes())),
-                Code::Swap32 => set!(u64::from((r!(dst) as u32).swap_bytes())),
-                Code::Swap64 => set!(r!(dst).swap_bytes()),
-                Code::Truncate16 => set!(u64::from(r!(dst) as u16)),
-                Code::Truncate32 => set!(u64::from(r!(dst) as u32)),
-                Code::LoadImm64 => {
-                    set!(inst.imm);
-                    skip!();
-                }
-                Code::FunctionAddress => {
-                    set!(function_handle(slot!().wrapping_add_signed(inst.imm as isize)));
-                    skip!();
-                }
-                Code::Jump => jump!(),
-                Code::MayGoto => match self.loops.checked_sub(1) {
-                    Some(loops) => self.loops = loops,
-                    None => jump!(),
-                },
-                Code::Atomic32 => atomic!(update32, 4, 0xffff_ffff),
-                Code::Atomic64 => atomic!(update64, 8, 0xffff_ffff_ffff_ffff),
-                Code::LoadAcquire => {
-                    let (address, size) = (address!(src), inst.imm);
-                    if CHECKED && !self.atomic(address, size as usize, false) {
-                        trap!(TrapKind::Atomic { address, size: size as usize });
-                    }
-                    set!(match size {
-                        1 => load!(load8, 1),
-                        2 => load!(load16, 2),
-                        4 => load!(load32, 4),
-                        _ => load!(load64, 8),
-                    });
-                    acquire();
-                }
-                Code::StoreRelease => {
-                    let (address, size) = (address!(dst), inst.imm);
-                    if CHECKED && !self.atomic(address, size as usize, true) {
-                        trap!(TrapKind::Atomic { address, size: size as usize });
-                    }
-                    release();
-                    match size {
-                        1 => store!(store8, 1, r!(src)),
-                        2 => store!(store16, 2, r!(src)),
-                        4 => store!(store32, 4, r!(src)),
-                        _ => store!(store64, 8, r!(src)),
-                    }
-                }
-                Code::LoadPacket => match self.load_packet(inst, r!(src)) {
-                    Some(value) => regs[0] = value,
-                    None => {
-                        // The end of the function, as in the kernel.
-                        regs[0] = 0;
-                        exit!();
-                    }
-                },
-                Code::CallLocal => {
-                    let target = slot!().wrapping_add_signed(inst.offset as isize);
-                    self.enter(slot!(), &mut regs)?;
-                    frame = self.stack_span();
-                    go!(target);
-                    if CHECKED {
-                        self.clear_frame();
-                    }
-                }
-                Code::CallHelper => {
+            // What is in pairs, too.
+            macro_rules! run {
+                (Add64Imm) => {
+                    set!(alu::add64(r!(dst), inst.imm))
+                };
+                (Add64Reg) => {
+                    set!(alu::add64(r!(dst), r!(src)))
+                };
+                (And64Imm) => {
+                    set!(alu::and64(r!(dst), inst.imm))
+                };
+                (Arsh64Imm) => {
+                    set!(alu::arsh64(r!(dst), inst.imm))
+                };
+                (CallHelper) => {{
                     self.pc = slot!();
                     let args = arguments(&regs);
                     let helper = &self.text.called[inst.imm as usize];
-                    // SAFETY: checked, none; unchecked, by the caller's contract.
+                    // SAFETY: checked, none; unchecked, by H of the contract.
                     regs[0] = unsafe { self.call::<CHECKED>(helper, args)? };
                     if CHECKED && helper.closes {
-                        (self.reads, self.writes) = (frame, frame);
+                        (self.reads, self.writes) = (self.reach, self.reach);
                     }
-                }
-                Code::CallRegister => {
-                    let callee = r!(src);
-                    if let Some(target) = function_slot(callee) {
-                        self.pc = slot!();
-                        if self.text.checked.functions().binary_search(&target).is_err() {
-                            trap!(TrapKind::CallTarget { target: callee });
-                        }
-                        self.enter(slot!(), &mut regs)?;
-                        frame = self.stack_span();
-                        go!(target);
-                        if CHECKED {
-                            self.clear_frame();
-                        }
-                    } else {
-                        self.pc = slot!();
-                        let args = arguments(&regs);
-                        let id = i32::try_from(callee as i64).map(HelperId);
-                        let Some(helper) = id.ok().and_then(|id| self.text.helper(id)) else {
-                            trap!(TrapKind::CallTarget { target: callee });
-                        };
-                        // SAFETY: as above.
-                        regs[0] = unsafe { self.call::<CHECKED>(helper, args)? };
-                        (self.reads, self.writes) = (frame, frame);
-                    }
-                }
-                Code::TailCall => {
-                    self.pc = slot!();
-                    if self.tail_call::<CHECKED>([regs[1], regs[2], regs[3]], &mut regs[0])? {
-                        text = &self.text.insts;
-                        go!(0);
-                        regs[1] = self.context.address;
-                        if self.context.type_.has_length() {
-                            regs[2] = self.context.len as u64;
-                        }
-                        if CHECKED {
-                            self.clear_frame();
-                        }
-                        (self.reads, self.writes) = (frame, frame);
-                    }
-                }
-                Code::Exit => exit!(),
-                Code::Unreachable => unreachable!("the second half of a 64-bit immediate is no target"),
+                }};
+                (JEq64Imm) => {
+                    jump_if!(cmp::eq64(r!(dst), inst.imm))
+                };
+                (JGt64Reg) => {
+                    jump_if!(cmp::gt64(r!(dst), r!(src)))
+                };
+                (JLt64Imm) => {
+                    jump_if!(cmp::lt64(r!(dst), inst.imm))
+                };
+                (JLt64Reg) => {
+                    jump_if!(cmp::lt64(r!(dst), r!(src)))
+                };
+                (JNe64Imm) => {
+                    jump_if!(cmp::ne64(r!(dst), inst.imm))
+                };
+                (JNe64Reg) => {
+                    jump_if!(cmp::ne64(r!(dst), r!(src)))
+                };
+                (Jump) => {
+                    jump!()
+                };
+                (Load32) => {
+                    set!(load!(load32, 4))
+                };
+                (Load64) => {
+                    set!(load!(load64, 8))
+                };
+                (Load8) => {
+                    set!(load!(load8, 1))
+                };
+                (LoadImm64) => {{
+                    set!(inst.imm);
+                    skip!();
+                }};
+                (Lsh64Imm) => {
+                    set!(alu::lsh64(r!(dst), inst.imm))
+                };
+                (Mov64Reg) => {
+                    set!(r!(src))
+                };
+                (MovImm) => {
+                    set!(inst.imm)
+                };
+                (Mul64Imm) => {
+                    set!(alu::mul64(r!(dst), inst.imm))
+                };
+                (Mul64Reg) => {
+                    set!(alu::mul64(r!(dst), r!(src)))
+                };
+                (Or64Reg) => {
+                    set!(alu::or64(r!(dst), r!(src)))
+                };
+                (Rsh64Imm) => {
+                    set!(alu::rsh64(r!(dst), inst.imm))
+                };
+                (StackLoad32) => {
+                    set!(stack_load!(load32))
+                };
+                (StackLoad64) => {
+                    set!(stack_load!(load64))
+                };
+                (StackStore32Reg) => {
+                    stack_store!(store32, r!(src))
+                };
+                (StackStore64Reg) => {
+                    stack_store!(store64, r!(src))
+                };
+                (Store64Reg) => {
+                    store!(store64, 8, r!(src))
+                };
+                (Sub64Imm) => {
+                    set!(alu::sub64(r!(dst), inst.imm))
+                };
+                (Sub64Reg) => {
+                    set!(alu::sub64(r!(dst), r!(src)))
+                };
+                (Xor64Reg) => {
+                    set!(alu::xor64(r!(dst), r!(src)))
+                };
             }
+            macro_rules! next {
+                () => {
+                    // SAFETY: `make_pairs` made a pair of the instruction and of the one behind it, where `pc` is.
+                    inst = unsafe { &*pc };
+                    // SAFETY: as for the first.
+                    pc = unsafe { pc.add(1) };
+                };
+            }
+            macro_rules! dispatch {
+                ($($pair:ident = $first:ident $second:ident,)*) => {
+                    match inst.code {
+                        Code::Add64Reg => run!(Add64Reg),
+                        Code::Add64Imm => run!(Add64Imm),
+                        Code::Add32Reg => set!(alu::add32(r!(dst), r!(src))),
+                        Code::Add32Imm => set!(alu::add32(r!(dst), inst.imm)),
+                        Code::Sub64Reg => run!(Sub64Reg),
+                        Code::Sub64Imm => run!(Sub64Imm),
+                        Code::Sub32Reg => set!(alu::sub32(r!(dst), r!(src))),
+                        Code::Sub32Imm => set!(alu::sub32(r!(dst), inst.imm)),
+                        Code::Mul64Reg => run!(Mul64Reg),
+                        Code::Mul64Imm => run!(Mul64Imm),
+                        Code::Mul32Reg => set!(alu::mul32(r!(dst), r!(src))),
+                        Code::Mul32Imm => set!(alu::mul32(r!(dst), inst.imm)),
+                        Code::Or64Reg => run!(Or64Reg),
+                        Code::Or64Imm => set!(alu::or64(r!(dst), inst.imm)),
+                        Code::Or32Reg => set!(alu::or32(r!(dst), r!(src))),
+                        Code::Or32Imm => set!(alu::or32(r!(dst), inst.imm)),
+                        Code::And64Reg => set!(alu::and64(r!(dst), r!(src))),
+                        Code::And64Imm => run!(And64Imm),
+                        Code::And32Reg => set!(alu::and32(r!(dst), r!(src))),
+                        Code::And32Imm => set!(alu::and32(r!(dst), inst.imm)),
+                        Code::Xor64Reg => run!(Xor64Reg),
+                        Code::Xor64Imm => set!(alu::xor64(r!(dst), inst.imm)),
+                        Code::Xor32Reg => set!(alu::xor32(r!(dst), r!(src))),
+                        Code::Xor32Imm => set!(alu::xor32(r!(dst), inst.imm)),
+                        Code::Lsh64Reg => set!(alu::lsh64(r!(dst), r!(src))),
+                        Code::Lsh64Imm => run!(Lsh64Imm),
+                        Code::Lsh32Reg => set!(alu::lsh32(r!(dst), r!(src))),
+                        Code::Lsh32Imm => set!(alu::lsh32(r!(dst), inst.imm)),
+                        Code::Rsh64Reg => set!(alu::rsh64(r!(dst), r!(src))),
+                        Code::Rsh64Imm => run!(Rsh64Imm),
+                        Code::Rsh32Reg => set!(alu::rsh32(r!(dst), r!(src))),
+                        Code::Rsh32Imm => set!(alu::rsh32(r!(dst), inst.imm)),
+                        Code::Arsh64Reg => set!(alu::arsh64(r!(dst), r!(src))),
+                        Code::Arsh64Imm => run!(Arsh64Imm),
+                        Code::Arsh32Reg => set!(alu::arsh32(r!(dst), r!(src))),
+                        Code::Arsh32Imm => set!(alu::arsh32(r!(dst), inst.imm)),
+                        Code::Div64Reg => set!(alu::div64(r!(dst), r!(src))),
+                        Code::Div64Imm => set!(alu::div64(r!(dst), inst.imm)),
+                        Code::Div32Reg => set!(alu::div32(r!(dst), r!(src))),
+                        Code::Div32Imm => set!(alu::div32(r!(dst), inst.imm)),
+                        Code::Mod64Reg => set!(alu::mod64(r!(dst), r!(src))),
+                        Code::Mod64Imm => set!(alu::mod64(r!(dst), inst.imm)),
+                        Code::Mod32Reg => set!(alu::mod32(r!(dst), r!(src))),
+                        Code::Mod32Imm => set!(alu::mod32(r!(dst), inst.imm)),
+                        Code::Sdiv64Reg => set!(alu::sdiv64(r!(dst), r!(src))),
+                        Code::Sdiv64Imm => set!(alu::sdiv64(r!(dst), inst.imm)),
+                        Code::Sdiv32Reg => set!(alu::sdiv32(r!(dst), r!(src))),
+                        Code::Sdiv32Imm => set!(alu::sdiv32(r!(dst), inst.imm)),
+                        Code::Smod64Reg => set!(alu::smod64(r!(dst), r!(src))),
+                        Code::Smod64Imm => set!(alu::smod64(r!(dst), inst.imm)),
+                        Code::Smod32Reg => set!(alu::smod32(r!(dst), r!(src))),
+                        Code::Smod32Imm => set!(alu::smod32(r!(dst), inst.imm)),
+                        Code::JEq64Reg => jump_if!(cmp::eq64(r!(dst), r!(src))),
+                        Code::JEq64Imm => run!(JEq64Imm),
+                        Code::JEq32Reg => jump_if!(cmp::eq32(r!(dst), r!(src))),
+                        Code::JEq32Imm => jump_if!(cmp::eq32(r!(dst), inst.imm)),
+                        Code::JNe64Reg => run!(JNe64Reg),
+                        Code::JNe64Imm => run!(JNe64Imm),
+                        Code::JNe32Reg => jump_if!(cmp::ne32(r!(dst), r!(src))),
+                        Code::JNe32Imm => jump_if!(cmp::ne32(r!(dst), inst.imm)),
+                        Code::JSet64Reg => jump_if!(cmp::set64(r!(dst), r!(src))),
+                        Code::JSet64Imm => jump_if!(cmp::set64(r!(dst), inst.imm)),
+                        Code::JSet32Reg => jump_if!(cmp::set32(r!(dst), r!(src))),
+                        Code::JSet32Imm => jump_if!(cmp::set32(r!(dst), inst.imm)),
+                        Code::JGt64Reg => run!(JGt64Reg),
+                        Code::JGt64Imm => jump_if!(cmp::gt64(r!(dst), inst.imm)),
+                        Code::JGt32Reg => jump_if!(cmp::gt32(r!(dst), r!(src))),
+                        Code::JGt32Imm => jump_if!(cmp::gt32(r!(dst), inst.imm)),
+                        Code::JGe64Reg => jump_if!(cmp::ge64(r!(dst), r!(src))),
+                        Code::JGe64Imm => jump_if!(cmp::ge64(r!(dst), inst.imm)),
+                        Code::JGe32Reg => jump_if!(cmp::ge32(r!(dst), r!(src))),
+                        Code::JGe32Imm => jump_if!(cmp::ge32(r!(dst), inst.imm)),
+                        Code::JLt64Reg => run!(JLt64Reg),
+                        Code::JLt64Imm => run!(JLt64Imm),
+                        Code::JLt32Reg => jump_if!(cmp::lt32(r!(dst), r!(src))),
+                        Code::JLt32Imm => jump_if!(cmp::lt32(r!(dst), inst.imm)),
+                        Code::JLe64Reg => jump_if!(cmp::le64(r!(dst), r!(src))),
+                        Code::JLe64Imm => jump_if!(cmp::le64(r!(dst), inst.imm)),
+                        Code::JLe32Reg => jump_if!(cmp::le32(r!(dst), r!(src))),
+                        Code::JLe32Imm => jump_if!(cmp::le32(r!(dst), inst.imm)),
+                        Code::JSgt64Reg => jump_if!(cmp::sgt64(r!(dst), r!(src))),
+                        Code::JSgt64Imm => jump_if!(cmp::sgt64(r!(dst), inst.imm)),
+                        Code::JSgt32Reg => jump_if!(cmp::sgt32(r!(dst), r!(src))),
+                        Code::JSgt32Imm => jump_if!(cmp::sgt32(r!(dst), inst.imm)),
+                        Code::JSge64Reg => jump_if!(cmp::sge64(r!(dst), r!(src))),
+                        Code::JSge64Imm => jump_if!(cmp::sge64(r!(dst), inst.imm)),
+                        Code::JSge32Reg => jump_if!(cmp::sge32(r!(dst), r!(src))),
+                        Code::JSge32Imm => jump_if!(cmp::sge32(r!(dst), inst.imm)),
+                        Code::JSlt64Reg => jump_if!(cmp::slt64(r!(dst), r!(src))),
+                        Code::JSlt64Imm => jump_if!(cmp::slt64(r!(dst), inst.imm)),
+                        Code::JSlt32Reg => jump_if!(cmp::slt32(r!(dst), r!(src))),
+                        Code::JSlt32Imm => jump_if!(cmp::slt32(r!(dst), inst.imm)),
+                        Code::JSle64Reg => jump_if!(cmp::sle64(r!(dst), r!(src))),
+                        Code::JSle64Imm => jump_if!(cmp::sle64(r!(dst), inst.imm)),
+                        Code::JSle32Reg => jump_if!(cmp::sle32(r!(dst), r!(src))),
+                        Code::JSle32Imm => jump_if!(cmp::sle32(r!(dst), inst.imm)),
+                        Code::Load8 => run!(Load8),
+                        Code::StackLoad8 => set!(stack_load!(load8)),
+                        Code::Load16 => set!(load!(load16, 2)),
+                        Code::StackLoad16 => set!(stack_load!(load16)),
+                        Code::Load32 => run!(Load32),
+                        Code::StackLoad32 => run!(StackLoad32),
+                        Code::Load64 => run!(Load64),
+                        Code::StackLoad64 => run!(StackLoad64),
+                        Code::LoadSx8 => set!(load!(load8, 1) as i8 as i64 as u64),
+                        Code::StackLoadSx8 => set!(stack_load!(load8) as i8 as i64 as u64),
+                        Code::LoadSx16 => set!(load!(load16, 2) as i16 as i64 as u64),
+                        Code::StackLoadSx16 => set!(stack_load!(load16) as i16 as i64 as u64),
+                        Code::LoadSx32 => set!(load!(load32, 4) as i32 as i64 as u64),
+                        Code::StackLoadSx32 => set!(stack_load!(load32) as i32 as i64 as u64),
+                        Code::Store8Reg => store!(store8, 1, r!(src)),
+                        Code::StackStore8Reg => stack_store!(store8, r!(src)),
+                        Code::Store8Imm => store!(store8, 1, inst.imm),
+                        Code::StackStore8Imm => stack_store!(store8, inst.imm),
+                        Code::Store16Reg => store!(store16, 2, r!(src)),
+                        Code::StackStore16Reg => stack_store!(store16, r!(src)),
+                        Code::Store16Imm => store!(store16, 2, inst.imm),
+                        Code::StackStore16Imm => stack_store!(store16, inst.imm),
+                        Code::Store32Reg => store!(store32, 4, r!(src)),
+                        Code::StackStore32Reg => run!(StackStore32Reg),
+                        Code::Store32Imm => store!(store32, 4, inst.imm),
+                        Code::StackStore32Imm => stack_store!(store32, inst.imm),
+                        Code::Store64Reg => run!(Store64Reg),
+                        Code::StackStore64Reg => run!(StackStore64Reg),
+                        Code::Store64Imm => store!(store64, 8, inst.imm),
+                        Code::StackStore64Imm => stack_store!(store64, inst.imm),
+                        Code::Neg64 => set!(r!(dst).wrapping_neg()),
+                        Code::Neg32 => set!(u64::from((r!(dst) as u32).wrapping_neg())),
+                        Code::Mov64Reg => run!(Mov64Reg),
+                        Code::Mov32Reg => set!(u64::from(r!(src) as u32)),
+                        Code::MovImm => run!(MovImm),
+                        Code::MovSx8To32 => set!(u64::from(r!(src) as i8 as u32)),
+                        Code::MovSx16To32 => set!(u64::from(r!(src) as i16 as u32)),
+                        Code::MovSx8To64 => set!(r!(src) as i8 as u64),
+                        Code::MovSx16To64 => set!(r!(src) as i16 as u64),
+                        Code::MovSx32To64 => set!(r!(src) as i32 as u64),
+                        Code::Swap16 => set!(u64::from((r!(dst) as u16).swap_bytes())),
+                        Code::Swap32 => set!(u64::from((r!(dst) as u32).swap_bytes())),
+                        Code::Swap64 => set!(r!(dst).swap_bytes()),
+                        Code::Truncate16 => set!(u64::from(r!(dst) as u16)),
+                        Code::Truncate32 => set!(u64::from(r!(dst) as u32)),
+                        Code::LoadImm64 => run!(LoadImm64),
+                        Code::FunctionAddress => {
+                            set!(function_handle(slot!().wrapping_add_signed(inst.imm as isize)));
+                            skip!();
+                        }
+                        Code::Jump => run!(Jump),
+                        Code::MayGoto => match self.loops.checked_sub(1) {
+                            Some(loops) => self.loops = loops,
+                            None => jump!(),
+                        },
+                        Code::Atomic32 => atomic!(update32, 4, 0xffff_ffff),
+                        Code::Atomic64 => atomic!(update64, 8, 0xffff_ffff_ffff_ffff),
+                        Code::LoadAcquire => {
+                            let (address, size) = (address!(src), inst.imm);
+                            if CHECKED && !self.atomic(address, size as usize, true, false) {
+                                trap!(TrapKind::Atomic { address, size: size as usize });
+                            }
+                            set!(match size {
+                                1 => load!(load8, 1),
+                                2 => load!(load16, 2),
+                                4 => load!(load32, 4),
+                                _ => load!(load64, 8),
+                            });
+                            acquire();
+                        }
+                        Code::StoreRelease => {
+                            let (address, size) = (address!(dst), inst.imm);
+                            if CHECKED && !self.atomic(address, size as usize, false, true) {
+                                trap!(TrapKind::Atomic { address, size: size as usize });
+                            }
+                            release();
+                            match size {
+                                1 => store!(store8, 1, r!(src)),
+                                2 => store!(store16, 2, r!(src)),
+                                4 => store!(store32, 4, r!(src)),
+                                _ => store!(store64, 8, r!(src)),
+                            }
+                        }
+                        Code::LoadPacket => match self.load_packet(inst, r!(src)) {
+                            Some(value) => regs[0] = value,
+                            None => {
+                                // The end of the function, as in the kernel.
+                                regs[0] = 0;
+                                exit!();
+                            }
+                        },
+                        Code::CallLocal => {
+                            enter!(slot!().wrapping_add_signed(inst.offset as isize));
+                        }
+                        Code::CallHelper => run!(CallHelper),
+                        Code::CallRegister => {
+                            let callee = r!(src);
+                            if let Some(target) = function_slot(callee) {
+                                self.pc = slot!();
+                                if self.text.checked.functions().binary_search(&target).is_err() {
+                                    trap!(TrapKind::CallTarget { target: callee });
+                                }
+                                enter!(target);
+                            } else {
+                                self.pc = slot!();
+                                let args = arguments(&regs);
+                                let id = i32::try_from(callee as i64).map(HelperId);
+                                let Some(helper) = id.ok().and_then(|id| self.text.helper(id)) else {
+                                    trap!(TrapKind::CallTarget { target: callee });
+                                };
+                                // SAFETY: as above.
+                                regs[0] = unsafe { self.call::<CHECKED>(helper, args)? };
+                                in_frame!();
+                            }
+                        }
+                        Code::TailCall => {
+                            self.pc = slot!();
+                            if self.tail_call::<CHECKED>([regs[1], regs[2], regs[3]], &mut regs[0])? {
+                                regs[1] = self.context.address;
+                                if self.context.type_.has_length() {
+                                    regs[2] = self.context.len as u64;
+                                }
+                                if !CHECKED && self.text.proof.is_none() {
+                                    return Ok(End::Unverified(regs));
+                                }
+                                text = self.insts::<CHECKED>();
+                                go!(0);
+                                if self.clears_frames::<CHECKED>() {
+                                    self.clear_frame();
+                                }
+                                in_frame!();
+                            }
+                        }
+                        Code::Exit => exit!(),
+                        Code::LoadPointer => set!(self.pointer(inst.pointer())),
+                        Code::Unreachable => {
+                            unreachable!("the second half of a 64-bit immediate, or what was proved not to be reached")
+                        }
+                        $(Code::$pair => {
+                            if CHECKED {
+                                unreachable!("pairs are of programs that were verified");
+                            }
+                            run!($first);
+                            next!();
+                            run!($second);
+                        })*
+                    }
+                };
+            }
+            pairs!(dispatch);
         }
     }
 }
@@ -485,7 +651,7 @@ enum Found {
 
 impl<'r> Execution<'r> {
     /// What an access that hit neither what was touched last nor the frame is.
-    #[inline(never)]
+    #[cold]
     fn find(&self, address: u64, size: usize, write: bool) -> Result<Found, TrapKind> {
         let refused = if write { TrapKind::Store { address, size } } else { TrapKind::Load { address, size } };
         // Nothing else lies where the context does.
@@ -502,140 +668,6 @@ impl<'r> Execution<'r> {
                 Ok(Span::new(start, len).map_or(Found::Once, Found::Span))
             }
         }
-    }
-
-    /// Makes the current frame zero: it may hold what another program left.
-    fn clear_frame(&self) {
-        if !self.text.has_frame {
-            // Nothing in it can come by an address of the frame.
-            return;
-        }
-        let end = (MAX_FRAMES - self.depth()) * FRAME_SIZE / 8;
-        for word in &self.cpu.stack[end - FRAME_SIZE / 8..end] {
-            word.set(0);
-        }
-    }
-
-    /// Makes a frame for a function that was called from before slot `pc`.
-    fn enter(&mut self, pc: usize, regs: &mut Registers) -> Result<(), TrapKind> {
-        self.pc = pc;
-        self.fuel = self.fuel.checked_sub(1).ok_or(TrapKind::Fuel)?;
-        let saved = [regs[6], regs[7], regs[8], regs[9]];
-        let frame = Frame { text: self.text, context: self.context, pc, saved, loops: self.loops };
-        self.frames.try_push(frame).map_err(|_| TrapKind::CallDepth)?;
-        self.loops = MAX_LOOPS;
-        regs[FP] = self.frame_end();
-        Ok(())
-    }
-
-    /// Gives up the frame of a function that has ended; gives the slot to go on at.
-    fn leave(&mut self, regs: &mut Registers) -> usize {
-        let frame = self.frames.pop().expect("a function that was called has a caller");
-        regs[6..10].copy_from_slice(&frame.saved);
-        regs[FP] = self.frame_end();
-        self.text = frame.text;
-        self.context = frame.context;
-        self.loops = frame.loops;
-        frame.pc
-    }
-
-    /// Runs a function of the program for a helper.
-    ///
-    /// # Safety
-    /// As [`run`](Self::run).
-    pub(crate) unsafe fn call_back<const CHECKED: bool>(
-        &mut self,
-        slot: usize,
-        r1: u64,
-        r2: u64,
-    ) -> Result<u64, TrapKind> {
-        self.fuel = self.fuel.checked_sub(1).ok_or(TrapKind::Fuel)?;
-        let frame = Frame { text: self.text, context: self.context, pc: self.pc, saved: [0; 4], loops: self.loops };
-        self.frames.try_push(frame).map_err(|_| TrapKind::CallDepth)?;
-        self.callbacks += 1;
-        self.loops = MAX_LOOPS;
-        // SAFETY: the caller's contract.
-        let result = unsafe { self.run::<CHECKED>(slot, r1, r2) };
-        self.callbacks -= 1;
-        if result.is_ok() {
-            self.frames.pop();
-            (self.text, self.context, self.pc, self.loops) = (frame.text, frame.context, frame.pc, frame.loops);
-            (self.reads, self.writes) = (self.stack_span(), self.stack_span());
-        }
-        result
-    }
-
-    /// Whether the tail call was made. If not, the program goes on behind it, and `r0` tells why.
-    fn tail_call<const CHECKED: bool>(&mut self, args: [u64; 3], r0: &mut u64) -> Result<bool, TrapKind> {
-        let [context, map, index] = args;
-        let helper = self.text.helpers.get(HelperId::TAIL_CALL);
-        let argument = |at: usize, value| TrapKind::Argument {
-            helper: HelperId::TAIL_CALL,
-            name: "bpf_tail_call".to_owned(),
-            at: at + 1,
-            value,
-            wanted: helper.map_or(Arg::Any, |helper| helper.prototype.args[at]),
-        };
-        if CHECKED && self.callbacks > 0 {
-            return Err(TrapKind::TailCall);
-        }
-        if CHECKED && context != self.context.address {
-            return Err(argument(0, context));
-        }
-        let text: &'r Text = self.text;
-        let Some(array) = text.maps.get(super::map_index(map)).and_then(|map| map.programs()) else {
-            return Err(argument(1, map));
-        };
-        let errno = |errno: i32| (-i64::from(errno)) as u64;
-        // Of the index 32 bits count, as in the kernel.
-        let index = index as u32 as usize;
-        if self.tail_calls == MAX_TAIL_CALLS {
-            *r0 = errno(libc::E2BIG);
-            return Ok(false);
-        }
-        let target = match array.load(index, self.guard()) {
-            Some(target) => target,
-            None => {
-                *r0 = errno(if index < array.len() { libc::ENOENT } else { libc::E2BIG });
-                return Ok(false);
-            }
-        };
-        let target: &'r Text = &target.0;
-        if target.type_ != *self.context.type_ && !self.cast(target) {
-            *r0 = errno(libc::EINVAL);
-            return Ok(false);
-        }
-        // What is reserved is nothing that another program could commit.
-        self.discard();
-        self.tail_calls += 1;
-        self.text = target;
-        self.loops = MAX_LOOPS;
-        Ok(true)
-    }
-
-    /// Makes the context into one for `target`; whether that could be done.
-    fn cast(&mut self, target: &'r Text) -> bool {
-        let Some(len) = target.type_.context().size() else { return false };
-        let source = self.context;
-        // Neither where the context lies that it is made from, nor where that of a caller does.
-        let [first, second] = &self.cpu.contexts[self.depth()];
-        let area = if source.address == address_of(first) { second } else { first };
-        let mut bytes = [0; MAX_CONTEXT_SIZE];
-        let bytes = &mut bytes[..len];
-        // SAFETY: the context is the execution's to read, all of it, until it ends.
-        let from = unsafe { Readable::new(source.address, source.len) };
-        let number = self.cpu.number;
-        let mut conversion = Conversion { source: source.type_, from, to: bytes, cpu: number };
-        if !target.type_.convert(&mut conversion) {
-            return false;
-        }
-        for (word, bytes) in area.iter().zip(bytes.chunks(8)) {
-            let mut whole = [0; 8];
-            whole[..bytes.len()].copy_from_slice(bytes);
-            word.set(u64::from_ne_bytes(whole));
-        }
-        self.context = Context::new(&target.type_, address_of(area), len);
-        true
     }
 
     /// What a legacy load from the packet gives; none where it is not all there.

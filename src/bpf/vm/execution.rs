@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use super::exec::{End, Registers};
 use super::{MAX_FRAMES, Trap, TrapKind};
 use crate::bpf::environment::Environment;
 use crate::bpf::event::OpenEvent;
@@ -96,6 +97,8 @@ pub(crate) struct Execution<'r> {
     pub(crate) stack: u64,
     /// The callers, and what called back.
     pub(crate) frames: ArrayVec<Frame<'r>, { MAX_FRAMES - 1 }>,
+    /// The frames of the current function and of its callers.
+    pub(crate) reach: Span,
     /// What was read last, and what was written last: nearly always what is touched next.
     pub(crate) reads: Span,
     pub(crate) writes: Span,
@@ -137,6 +140,7 @@ impl<'r> Execution<'r> {
         let size = (MAX_FRAMES * super::FRAME_SIZE) as u64;
         let whole = Span::new(stack, size).expect("a stack has more than 8 bytes");
         Self {
+            reach: whole,
             reads: whole,
             writes: whole,
             shared,
@@ -159,11 +163,29 @@ impl<'r> Execution<'r> {
         }
     }
 
-    /// Runs the program from its start to its end, every access tested; gives `r0`.
+    /// Runs the program from its start to its end; gives `r0`. Where it is verified no access is tested, until it tail-calls one
+    /// that is not: that may store in the frames of its callers, and so all is tested from there on, whatever returns where.
     pub(crate) fn start(&mut self) -> Result<u64, TrapKind> {
-        let length = if self.context.type_.has_length() { self.context.len as u64 } else { 0 };
+        let mut regs: Registers = [0; 16];
+        regs[1] = self.context.address;
+        if self.context.type_.has_length() {
+            regs[2] = self.context.len as u64;
+        }
+        if let Some(proof) = &self.text.proof {
+            // Nobody runs it on less; it is refused before.
+            assert!(self.context.type_.context().size().is_some() || proof.context_len <= self.context.len);
+            // SAFETY: the program has a proof, and this is its start: the context in `r1`, the number of its bytes in `r2` where the
+            // type has that there, and one frame, of which nothing is known.
+            match unsafe { self.run::<false>(0, regs, 0)? } {
+                End::Exit(r0) => return Ok(r0),
+                End::Unverified(now) => regs = now,
+            }
+        }
         // SAFETY: checked.
-        unsafe { self.run::<true>(0, self.context.address, length) }
+        match unsafe { self.run::<true>(0, regs, 0)? } {
+            End::Exit(r0) => Ok(r0),
+            End::Unverified(_) => unreachable!("what is checked runs whatever it calls"),
+        }
     }
 
     /// What was looked up under it stays until the execution ends.
@@ -253,9 +275,9 @@ impl<'r> Execution<'r> {
         stack.or_else(buffers).or_else(records).or_else(packet).or_else(values)
     }
 
-    /// Whether atomic operations, or with `write` unset atomic loads, may be done on `size` bytes at `address`: on the stack, on
-    /// values of maps and on records.
-    pub(crate) fn atomic(&self, address: u64, size: usize, write: bool) -> bool {
+    /// Whether atomic operations that read, write, or do both, may be done on `size` bytes at `address`: on the stack, on values of
+    /// maps and on records.
+    pub(crate) fn atomic(&self, address: u64, size: usize, read: bool, write: bool) -> bool {
         let within = |start: u64, end: u64| address >= start && address < end;
         let buffer = |buffer: &Buffer<'_>| {
             let (start, len) = buffer.event.payload();
@@ -268,7 +290,8 @@ impl<'r> Execution<'r> {
         address.is_multiple_of(size as u64)
             && !within(self.packet.0, self.packet.1)
             && !self.buffers.iter().any(buffer)
-            && (((!write || self.region(address, size, true).is_some()) && self.region(address, size, false).is_some())
+            && (((!write || self.region(address, size, true).is_some())
+                && (!read || self.region(address, size, false).is_some()))
                 || memory())
     }
 
