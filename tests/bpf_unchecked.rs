@@ -7,7 +7,7 @@ mod bpf_generate;
 
 use bpf_generate::{DATA, Program as Generated, Random, VALUE};
 use perfring::bpf::insn::{Insn, assemble_with};
-use perfring::bpf::map::{Map, MapDef, MapFlags, UpdateFlags};
+use perfring::bpf::map::{Map, MapDef, MapFlags, MapType, UpdateFlags};
 use perfring::bpf::program_type::{ContextLayout, Field, Pointer};
 use perfring::bpf::verifier::VerifyOptions;
 use perfring::bpf::{
@@ -128,8 +128,7 @@ fn memory_of_all_kinds() {
     let layout = ContextLayout::fields(32, fields).unwrap();
     let type_ = ProgramType::builder("all", layout).all_helpers().build();
     let (values, hash) = (array("values", 24, 4), Map::new(&MapDef::hash("hash", 4, 16, 8), 2).unwrap());
-    let percpu =
-        Map::new(&MapDef { type_: perfring::bpf::map::MapType::PercpuArray, ..MapDef::array("percpu", 8, 2) }, 2);
+    let percpu = Map::new(&MapDef { type_: MapType::PercpuArray, ..MapDef::array("percpu", 8, 2) }, 2);
     let percpu = percpu.unwrap();
     let ring = Map::new(&MapDef::ringbuf("ring", 4096), 2).unwrap();
     let mut records = ring.take_consumer().unwrap().unwrap();
@@ -533,6 +532,53 @@ fn texts_do_not_show_what_frames_held() {
     }
 }
 
+/// Look-ups in arrays are done at once; what they give is the same.
+#[test]
+fn lookups_in_arrays() {
+    let memory = ProgramType::memory();
+    let text = "
+        r8 = *(u32 *)(r1 +0)
+        *(u32 *)(r10 -4) = r8
+        r2 = r10
+        r2 += -4
+        r1 = map[idx:0] ll
+        call bpf_map_lookup_elem
+        if r0 == 0 goto none
+        r0 = *(u8 *)(r0 +0)
+        exit
+        none:
+        r0 = 77
+        exit";
+    let of_cpu = |cpus| Map::new(&MapDef::new("percpu", MapType::PercpuArray, 4, 3, 5), cpus).unwrap();
+    let (plain, percpu, few) = (array("plain", 3, 5), of_cpu(2), of_cpu(1));
+    for key in 0..5_u32 {
+        plain.update(&key.to_ne_bytes(), &[10 + key as u8; 3], UpdateFlags::Any).unwrap();
+        let values: Vec<u8> = [20, 30].iter().flat_map(|cpu| [cpu + key as u8; 8]).collect();
+        percpu.update(&key.to_ne_bytes(), &values, UpdateFlags::Any).unwrap();
+        few.update(&key.to_ne_bytes(), &[40; 8], UpdateFlags::Any).unwrap();
+    }
+    let machine = Machine::builder(2).fuel(Some(1000)).build();
+    let programs = prog_array(memory);
+    let caller = verify(&load(memory, &[&programs], &call(0)));
+    for key in [0_u32, 1, 4, 5, 6, 1 << 31, u32::MAX] {
+        for (map, first) in [(&plain, 10), (&percpu, 30), (&few, 77)] {
+            // The caller has none of the maps: so it is started wherever they have no values.
+            let result = same(&both(memory, &[map], text), |program| {
+                programs.set_program(0, Some(program)).unwrap();
+                machine.run_with(&caller, Context::new(&mut key.to_ne_bytes()), RunOptions::new().cpu(1))
+            });
+            let expected = if key < 5 && first != 77 { first + u64::from(key) } else { 77 };
+            assert_eq!(result, Ok(expected), "{key} in {}", map.def().name);
+        }
+    }
+    // Each of them counts.
+    let text = format!("r6 = 1200\nr7 = r1\nloop:\nr1 = r7\n{text}")
+        .replace("r0 = *(u8 *)(r0 +0)\n        exit", "r6 -= 1\nif r6 != 0 goto loop");
+    let (_, kind) =
+        same(&both(memory, &[&plain], &text), |program| trap(machine.run(program, Context::new(&mut [0; 4]))));
+    assert_eq!(kind, TrapKind::Fuel);
+}
+
 /// A legacy load from behind the packet ends its function, whose caller goes on.
 #[test]
 fn legacy_loads() {
@@ -560,8 +606,7 @@ fn legacy_loads() {
 /// What others do to maps while verified programs run.
 #[test]
 fn maps_that_change_meanwhile() {
-    let hash = Map::new(&MapDef { type_: perfring::bpf::map::MapType::LruHash, ..MapDef::hash("hash", 4, 64, 16) }, 2)
-        .unwrap();
+    let hash = Map::new(&MapDef { type_: MapType::LruHash, ..MapDef::hash("hash", 4, 64, 16) }, 2).unwrap();
     let programs = prog_array(ProgramType::memory());
     // Both halves of the value are one number, whatever is evicted, deleted and updated: values are replaced, not overwritten.
     let text = "
