@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 #![allow(unsafe_code, reason = "bpf(2) has no wrapper in libc")]
 
+mod functions;
 mod map;
 mod program;
 
@@ -11,8 +12,9 @@ use std::io;
 use std::os::fd::{FromRawFd as _, OwnedFd};
 
 use crate::common::skip;
+pub use functions::Functions;
 pub use map::{Batch, Def, Map, connect, possible_cpus};
-pub use program::{Input, Output, Program, Refused, test_run};
+pub use program::{Code, Input, Output, Program, Refused, test_run};
 
 /// `enum bpf_cmd`.
 mod cmd {
@@ -23,6 +25,7 @@ mod cmd {
     pub const MAP_GET_NEXT_KEY: libc::c_long = 4;
     pub const PROG_LOAD: libc::c_long = 5;
     pub const PROG_TEST_RUN: libc::c_long = 10;
+    pub const BTF_LOAD: libc::c_long = 18;
     pub const MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
     pub const MAP_FREEZE: libc::c_long = 22;
     pub const MAP_LOOKUP_BATCH: libc::c_long = 24;

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
-use super::{Errno, Map, Result, address, address_mut, bpf, bpf_fd, cmd};
+use super::{Errno, Functions, Map, Result, address, address_mut, bpf, bpf_fd, cmd};
 
 /// A program of the kernel.
 #[derive(Debug)]
@@ -92,26 +92,74 @@ struct TestRun {
 impl Program {
     /// Loads a program, licensed under the GPL, whose instructions name maps by their index in `maps`.
     pub fn load(prog_type: u32, insns: &[u64], maps: &[&Map]) -> std::result::Result<Self, Refused> {
-        let fds: Vec<i32> = maps.iter().map(|map| map.as_fd().as_raw_fd()).collect();
-        let license = c"GPL";
+        let code = Code { prog_type, insns, maps, functions: None };
+        // With the log the kernel is much slower. When it is full, what is at its end is kept.
+        code.load().or_else(|errno| {
+            let (result, log) = code.logged_load(1);
+            result.map_err(|_| Refused { errno, log })
+        })
+    }
+
+    /// `BPF_PROG_TEST_RUN`.
+    pub fn test_run(&self, input: &Input) -> Result<Output> {
+        test_run(self.fd.as_fd(), input)
+    }
+}
+
+/// What is loaded, licensed under the GPL.
+#[derive(Clone, Copy, Debug)]
+pub struct Code<'a> {
+    pub prog_type: u32,
+    pub insns: &'a [u64],
+    /// The maps, which the instructions name by their index.
+    pub maps: &'a [&'a Map],
+    /// The functions; only where the address of one is taken the kernel wants to know of them.
+    pub functions: Option<&'a Functions>,
+}
+
+impl Code<'_> {
+    /// Loads it, without a log.
+    pub fn load(&self) -> Result<Program> {
+        self.load_with(0, &mut [])
+    }
+
+    /// How many instructions the kernel's verifier processes; none where it does not come to that.
+    pub fn processed(&self) -> Option<u64> {
+        /// `BPF_LOG_STATS`
+        const STATS: u32 = 4;
+        let (_, log) = self.logged_load(STATS);
+        log.split_once("processed ")?.1.split(' ').next()?.parse().ok()
+    }
+
+    /// Loads it, and gives the log.
+    pub fn logged_load(&self, level: u32) -> (Result<Program>, String) {
         let mut log = vec![0_u8; 1 << 16];
+        let result = self.load_with(level, &mut log);
+        log.truncate(log.iter().position(|&byte| byte == 0).unwrap_or(log.len()));
+        (result, String::from_utf8_lossy(&log).into_owned())
+    }
+
+    fn load_with(&self, log_level: u32, log: &mut [u8]) -> Result<Program> {
+        let fds: Vec<i32> = self.maps.iter().map(|map| map.as_fd().as_raw_fd()).collect();
+        let license = c"GPL";
+        let info = self.functions.map_or(&[][..], Functions::info);
         let mut attr = ProgLoad {
-            prog_type,
-            insn_cnt: insns.len() as u32,
-            insns: address(insns),
+            prog_type: self.prog_type,
+            insn_cnt: self.insns.len() as u32,
+            insns: address(self.insns),
             license: license.as_ptr() as u64,
-            log_level: 0,
-            log_size: 0,
-            log_buf: 0,
+            log_level,
+            log_size: log.len() as u32,
+            log_buf: if log.is_empty() { 0 } else { address_mut(log) },
             kern_version: 0,
             prog_flags: 0,
             prog_name: [0; 16],
             prog_ifindex: 0,
             expected_attach_type: 0,
-            prog_btf_fd: 0,
-            func_info_rec_size: 0,
-            func_info: 0,
-            func_info_cnt: 0,
+            prog_btf_fd: self.functions.map_or(0, Functions::btf),
+            func_info_rec_size: if info.is_empty() { 0 } else { size_of_val(&info[0]) as u32 },
+            func_info: if info.is_empty() { 0 } else { address(info) },
+            func_info_cnt: info.len() as u32,
             line_info_rec_size: 0,
             line_info: 0,
             line_info_cnt: 0,
@@ -120,29 +168,10 @@ impl Program {
             core_relo_cnt: 0,
             fd_array: if fds.is_empty() { 0 } else { address(&fds) },
         };
-        // SAFETY: the attr mirrors the command's part. The instructions are `insn_cnt` of 8 bytes, the licence ends in NUL,
-        // there is no log, and `fds` has an entry for each index that the instructions may name, as the caller says.
-        let errno = match unsafe { bpf_fd(cmd::PROG_LOAD, &mut attr) } {
-            Ok(fd) => return Ok(Self { fd }),
-            Err(errno) => errno,
-        };
-        // With the log the kernel is much slower. When it is full, what is at its end is kept.
-        attr.log_level = 1;
-        attr.log_size = log.len() as u32;
-        attr.log_buf = address_mut(&mut log);
-        // SAFETY: as above; the log has `log_size` bytes.
-        match unsafe { bpf_fd(cmd::PROG_LOAD, &mut attr) } {
-            Ok(fd) => Ok(Self { fd }),
-            Err(_) => {
-                log.truncate(log.iter().position(|&byte| byte == 0).unwrap_or(log.len()));
-                Err(Refused { errno, log: String::from_utf8_lossy(&log).into_owned() })
-            }
-        }
-    }
-
-    /// `BPF_PROG_TEST_RUN`.
-    pub fn test_run(&self, input: &Input) -> Result<Output> {
-        test_run(self.fd.as_fd(), input)
+        // SAFETY: the attr mirrors the command's part. The instructions are `insn_cnt` of 8 bytes, the licence ends in NUL, the
+        // log has `log_size` bytes, or there is none, there are `func_info_cnt` functions, and `fds` has an entry for each
+        // index that the instructions may name, as the caller says.
+        unsafe { bpf_fd(cmd::PROG_LOAD, &mut attr).map(|fd| Program { fd }) }
     }
 }
 

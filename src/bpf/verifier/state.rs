@@ -219,7 +219,7 @@ impl Slot {
 }
 
 /// Why a function was called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Caller {
     /// The program was started.
     Nobody,

@@ -38,7 +38,14 @@ struct Remembered {
     memory: usize,
 }
 
-/// The states that were remembered at one slot.
+/// A slot, and the calls that lead there.
+type Place = (usize, ArrayVec<Caller, MAX_FRAMES>);
+
+fn place_of(state: &State) -> Place {
+    (state.pc, state.frames.iter().skip(1).map(|frame| frame.caller).collect())
+}
+
+/// The states that were remembered at one place.
 #[derive(Default)]
 struct Met {
     /// Those of the path that is followed, each behind the one before.
@@ -88,8 +95,8 @@ pub(super) struct Walk<'p> {
     pub(super) flow: Flow,
     pub(super) trace: Trace,
     remembered: Vec<Option<Remembered>>,
-    /// By slot: the states that were remembered there.
-    at: BTreeMap<usize, Met>,
+    /// The states that were remembered.
+    at: BTreeMap<Place, Met>,
     pending: Vec<Pending>,
     /// The last state that was remembered on the path that is followed.
     parent: Option<usize>,
@@ -259,18 +266,19 @@ impl<'p> Walk<'p> {
     fn meet(&mut self, state: &mut State, op: &Op) -> Result<bool, Refusal> {
         let pc = state.pc;
         let round = self.is_round(op);
-        let (done, ancestors) = match self.at.get_mut(&pc) {
+        let place = place_of(state);
+        let (done, ancestors) = match self.at.get_mut(&place) {
             // Taken out while they are compared, and put back.
             Some(met) => (std::mem::take(&mut met.done), met.ancestors().collect::<ArrayVec<usize, { LAST + 1 }>>()),
             None => (Vec::new(), ArrayVec::new()),
         };
         if done.iter().rev().any(|index| self.covers(*index, state)) {
-            self.at.entry(pc).or_default().done = done;
+            self.at.entry(place).or_default().done = done;
             self.stats.pruned += 1;
             self.log.covered(pc);
             return Ok(true);
         }
-        self.keep(pc, done);
+        self.keep(&place, done);
         for index in &ancestors {
             let Some(old) = self.remembered[*index].as_ref() else { continue };
             if !round && old.state.rounds != state.rounds {
@@ -318,7 +326,7 @@ impl<'p> Walk<'p> {
             misses: 0,
             memory,
         }));
-        self.at.entry(state.pc).or_default().open.push(index);
+        self.at.entry(place_of(state)).or_default().open.push(index);
         self.parent = Some(index);
         self.since = (0, 0);
         self.stats.states += 1;
@@ -365,7 +373,7 @@ impl<'p> Walk<'p> {
     /// Where a path comes by again and again: numbers that were others the last time may be any, so that the path comes by as it
     /// was before. At first only those that did not matter; but what still changes after a few rounds will go on to.
     fn widen(&mut self, state: &mut State) {
-        let Some(old) = self.at.get(&state.pc).into_iter().flat_map(Met::ancestors).find_map(|index| {
+        let Some(old) = self.at.get(&place_of(state)).into_iter().flat_map(Met::ancestors).find_map(|index| {
             let old = self.remembered[index].as_ref()?;
             let alike = old.state.frames.len() == state.frames.len()
                 && old
@@ -378,7 +386,7 @@ impl<'p> Walk<'p> {
         }) else {
             return;
         };
-        let changing = self.at.get(&state.pc).is_some_and(|met| met.open.len() >= EXACT_ROUNDS);
+        let changing = self.at.get(&place_of(state)).is_some_and(|met| met.open.len() >= EXACT_ROUNDS);
         let trace = &self.trace;
         let widen = |old: &Value, new: &mut Value| {
             if let (Value::Scalar(old), Value::Scalar(new)) = (old, new)
@@ -418,7 +426,7 @@ impl<'p> Walk<'p> {
                 return;
             }
             let next = remembered.parent;
-            if let Some(met) = self.at.get_mut(&remembered.state.pc) {
+            if let Some(met) = self.at.get_mut(&place_of(&remembered.state)) {
                 // All that were remembered behind it have ended before.
                 let ended = met.open.pop();
                 debug_assert_eq!(ended, parent);
@@ -445,7 +453,7 @@ impl<'p> Walk<'p> {
     }
 
     /// Keeps of these states those that cover others now and then.
-    fn keep(&mut self, pc: usize, mut states: Vec<usize>) {
+    fn keep(&mut self, place: &Place, mut states: Vec<usize>) {
         states.retain(|index| {
             let remembered = &mut self.remembered[*index];
             let useless = remembered.as_ref().is_none_or(|old| old.misses > 3 * old.hits + 3);
@@ -455,7 +463,7 @@ impl<'p> Walk<'p> {
             }
             !useless
         });
-        if let Some(met) = self.at.get_mut(&pc) {
+        if let Some(met) = self.at.get_mut(place) {
             met.done = states;
         }
     }

@@ -1,7 +1,8 @@
 //! `perfring bpf disasm`.
 
+use super::{clean, object};
 use crate::command::output::{Failure, Outcome, stdout};
-use perfring::bpf::elf::{MapSpec, Object, ProgramSpec};
+use perfring::bpf::elf::{MapSpec, ProgramSpec};
 use perfring::bpf::insn::{Code, CodeError, CodeOptions, Imm64, Op};
 use std::fmt::Write as _;
 use std::io::Write;
@@ -46,8 +47,7 @@ pub(in crate::command) struct Arguments {
 
 pub(in crate::command) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let path = &arguments.object;
-    let bytes = std::fs::read(path).map_err(|error| Failure::file("read", path, error))?;
-    let object = Object::parse(&bytes).map_err(|error| Failure::Other(format!("{}: {error}", path.display())))?;
+    let object = object::read(path)?;
     let is_wanted =
         |program: &&ProgramSpec| arguments.section.as_ref().is_none_or(|section| program.section == *section);
     let mut programs = object.programs.iter().filter(is_wanted).peekable();
@@ -132,20 +132,4 @@ fn refers_to(op: &Op, at: usize, code: &Code, program: &ProgramSpec, maps: &[Map
         }
         _ => None,
     }
-}
-
-/// Text of an object, without what a terminal would obey.
-fn clean(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\t' => clean.push(' '),
-            c if c.is_control() => {
-                // A string takes everything.
-                let _ = write!(clean, "{}", c.escape_default());
-            }
-            c => clean.push(c),
-        }
-    }
-    clean
 }

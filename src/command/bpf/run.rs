@@ -1,9 +1,11 @@
 //! `perfring bpf run`.
 
+use super::object;
 use crate::command::output::{Failure, Outcome, stdout};
 use perfring::bpf::elf::{Object, ProgramSpec};
 use perfring::bpf::map::MapType;
-use perfring::bpf::{Context, Event, Loaded, Loader, Machine, Program, ProgramType, RunError};
+use perfring::bpf::verifier::VerifyOptions;
+use perfring::bpf::{Context, Event, Loaded, Machine, Program, RunError};
 use perfring::record::{Body, Decoder, SampleType};
 use perfring::ring::{Consumer, Ring};
 use std::io::Write;
@@ -18,8 +20,9 @@ const PRINTED: u64 = 16;
 
 /// Run a program of an object in the interpreter.
 ///
-/// The program is not verified: every access is tested while it runs, and one that it may not make stops it (exit status 1).
-/// It runs on a machine of one CPU, whose perf event arrays have a ring in slot 0. Printed are what the program returned, the
+/// Every access is tested while it runs, and one that it may not make stops it (exit status 1). With --verify it is proved before
+/// that it makes none, and runs without the tests; what is refused is not run (exit status 1), as `perfring bpf verify` tells. It
+/// runs on a machine of one CPU, whose perf event arrays have a ring in slot 0. Printed are what the program returned, the
 /// records that it wrote, at most 16 of them, and, with --repeat, how long a run took.
 ///
 /// The section's name gives the type of the program, as in kprobe/do_exit; --type says another.
@@ -44,6 +47,9 @@ pub(in crate::command) struct Arguments {
     /// The bytes of the packet, for types that have one.
     #[arg(long, value_name = "FILE")]
     packet: Option<PathBuf>,
+    /// Verify the program first, and run it without tests.
+    #[arg(long)]
+    verify: bool,
     /// How often it is run; each time from the same context and packet.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     repeat: u64,
@@ -51,27 +57,23 @@ pub(in crate::command) struct Arguments {
 
 pub(in crate::command) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let path = &arguments.object;
-    let bytes = std::fs::read(path).map_err(|error| Failure::file("read", path, error))?;
     let at_fault = |error: &dyn std::fmt::Display| Failure::Other(format!("{}: {error}", path.display()));
-    let object = Object::parse(&bytes).map_err(|error| at_fault(&error))?;
+    let object = object::read(path)?;
     let spec = choose(arguments, &object)?;
-    let type_ = arguments.type_.as_deref().map(type_named).transpose()?;
+    let type_ = arguments.type_.as_deref().map(object::type_named).transpose()?;
 
     let machine = Machine::builder(1).trace(|line| say!("{}", line.trim_end())).fuel(None).build();
-    let mut loader = Loader::new(&object, &machine).only(&spec.name);
-    // A program array of the object that nothing is known of: its programs would be of the same type.
-    let of_section = type_.or_else(|| builtin(spec));
-    if let Some(type_) = of_section {
-        loader = loader.type_of(&spec.name, type_);
-        for map in object.maps.iter().filter(|map| map.type_ == MapType::ProgArray as u32) {
-            loader = loader.owner(&map.name, type_);
-        }
-    }
-    let loaded = loader.load().map_err(|error| at_fault(&error))?;
+    let loaded = object::load(&object, spec, type_, &machine).map_err(|error| at_fault(&error))?;
     let mut rings = rings(&loaded, &machine).map_err(|error| at_fault(&error))?;
     let Some(program) = loaded.programs.get(&spec.name) else {
         return Err(at_fault(&format!("program {} was not loaded", spec.name)));
     };
+    let verified = match arguments.verify.then(|| program.verify(&VerifyOptions::default())) {
+        Some(Err(error)) => return Ok(Outcome::AtFault(format!("{}: refused: {error}", path.display()))),
+        Some(Ok(verified)) => Some(verified),
+        None => None,
+    };
+    let program = verified.as_ref().map_or(program, |verified| verified.program());
     let input = Input::read(arguments, program)?;
 
     let mut out = stdout();
@@ -121,25 +123,6 @@ fn choose<'a>(arguments: &Arguments, object: &'a Object) -> Result<&'a ProgramSp
             names(&mut meant.iter().copied())
         ))),
     }
-}
-
-fn type_named(name: &str) -> Result<&'static ProgramType, Failure> {
-    let mut types = ProgramType::builtin().chain([ProgramType::memory()]);
-    types.find(|type_| type_.name() == name).ok_or_else(|| Failure::Usage(format!("there is no program type {name}")))
-}
-
-/// The type that the section says.
-fn builtin(spec: &ProgramSpec) -> Option<&'static ProgramType> {
-    use perfring::bpf::elf::ProgramKind;
-    Some(match spec.section_name().kind? {
-        ProgramKind::Tracepoint => ProgramType::tracepoint(),
-        ProgramKind::RawTracepoint => ProgramType::raw_tracepoint(),
-        ProgramKind::PerfEvent => ProgramType::perf_event(),
-        ProgramKind::Xdp => ProgramType::xdp(),
-        ProgramKind::Socket => ProgramType::socket_filter(),
-        ProgramKind::Dtrace { .. } => return None,
-        _ => ProgramType::kprobe(),
-    })
 }
 
 /// What the program is run on.

@@ -1,0 +1,132 @@
+//! What the running kernel says of the cases.
+
+#![allow(unsafe_code, reason = "capset(2) has no wrapper in libc")]
+
+use super::table::{Case, Verdict};
+use super::types;
+use crate::bpf_kernel::{self, Def, prog_type};
+use perfring::bpf::map::{MapFlags, MapType};
+use perfring::record::ByteOrder;
+
+/// `_LINUX_CAPABILITY_VERSION_3`
+const VERSION: u32 = 0x2008_0522;
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_PERFMON: u32 = 38;
+
+/// What the kernel says, with all privileges and, where it can be asked, without those for tracing.
+#[derive(Debug)]
+pub struct Said {
+    pub root: Result<(), String>,
+    pub bpf: Option<Result<(), String>>,
+}
+
+impl Said {
+    /// Whether it accepts the program as this crate would: with the leaks refused that only the second tells of, and without
+    /// what is refused for the sake of speculation only.
+    pub fn accepts(&self) -> bool {
+        let leaks = |why: &String| {
+            let words = ["leak", "pointer comparison", "-= pointer", "pointer arithmetic prohibited", "part of pointer", "partial copy", "invalid read from stack",
+                "corrupt spilled pointer"];
+            words.iter().any(|what| why.contains(what)) && !why.contains("!root")
+        };
+        self.root.is_ok() && !matches!(&self.bpf, Some(Err(why)) if leaks(why))
+    }
+}
+
+fn number(type_: &str) -> Option<(u32, bool)> {
+    Some(match type_ {
+        "socket_filter" => (prog_type::SOCKET_FILTER, true),
+        "xdp" => (prog_type::XDP, true),
+        "kprobe" => (prog_type::KPROBE, false),
+        "tracepoint" => (prog_type::TRACEPOINT, false),
+        "perf_event" => (prog_type::PERF_EVENT, false),
+        "raw_tracepoint" => (prog_type::RAW_TRACEPOINT, false),
+        _ => return None,
+    })
+}
+
+/// Gives up, in this thread only, the capabilities for tracing. It has no way back.
+fn drop_tracing() {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    let mut header = Header { version: VERSION, pid: 0 };
+    let mut data = [0_u32; 6];
+    // SAFETY: the header is of version 3, for which the kernel writes six words.
+    assert_eq!(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, &raw mut data) }, 0);
+    for cap in [CAP_SYS_ADMIN, CAP_PERFMON] {
+        // Effective, permitted, inheritable; the lower 32 and then the upper.
+        let at = 3 * (cap / 32) as usize;
+        data[at..at + 2].iter_mut().for_each(|word| *word &= !(1 << (cap % 32)));
+    }
+    // SAFETY: as above; the kernel reads six words. It is for the calling thread alone.
+    assert_eq!(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, &raw const data) }, 0);
+}
+
+fn load(case: &Case, number: u32) -> Option<Result<(), String>> {
+    let program = types::program(case).ok()?.ok()?;
+    if program.maps().iter().filter_map(perfring::bpf::map::Map::owner).any(|owner| owner != program.type_()) {
+        // There are no casts.
+        return None;
+    }
+    let maps: Option<Vec<bpf_kernel::Map>> = program
+        .maps()
+        .iter()
+        .map(|map| {
+            let def = map.def();
+            // As many CPUs as there may be is not what is asked here.
+            let flags = def.flags & (MapFlags::RDONLY_PROG | MapFlags::WRONLY_PROG);
+            let no_prealloc = u32::from(def.type_ == MapType::Hash);
+            let made = bpf_kernel::Map::create(Def {
+                map_type: def.type_ as u32,
+                key_size: def.key_size,
+                value_size: def.value_size,
+                max_entries: def.max_entries,
+                flags: flags.bits() | no_prealloc,
+            })
+            .ok()?;
+            if let Some(text) = case.maps.iter().find(|line| line.name == def.name).and_then(|line| line.text.as_ref()) {
+                let mut value = text.as_bytes().to_vec();
+                value.resize(def.value_size as usize, 0);
+                made.update(&[0; 4], &value, 0).ok()?;
+                made.freeze().ok()?;
+            }
+            Some(made)
+        })
+        .collect();
+    let maps = maps?;
+    let words: Vec<u64> = program.code().insns().iter().map(|insn| u64::from_le_bytes(insn.to_bytes(ByteOrder::Little))).collect();
+    let said = bpf_kernel::Program::load(number, &words, &maps.iter().collect::<Vec<_>>());
+    Some(said.map(drop).map_err(|refused| {
+        let line = refused.log.lines().rev().find(|line| {
+            !line.is_empty() && !line.starts_with("processed ") && !line.starts_with("verification time")
+                && !line.starts_with("stack depth")
+        });
+        format!("{:?}: {}", refused.errno, line.unwrap_or("no log"))
+    }))
+}
+
+/// What the kernel says of each of the cases; none of those that it has no way to be asked about.
+pub fn ask(cases: &[Case]) -> Vec<Option<Said>> {
+    let asked = |case: &Case| {
+        let own = case.program.contains("subprog[") || case.options.dead || case.options.callx;
+        let limits = case.options.insns.is_some() || case.options.memory.is_some() || case.options.stack.is_some();
+        if own || limits || matches!(case.verdict, Verdict::Unloaded { .. }) { None } else { number(&case.type_) }
+    };
+    let restricted: Vec<_> = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            drop_tracing();
+            cases.iter().map(|case| asked(case).filter(|(_, both)| *both).and_then(|(number, _)| load(case, number)))
+                .collect()
+        });
+        asking.join().expect("the thread without capabilities")
+    });
+    let restricted: Vec<Option<Result<(), String>>> = restricted;
+    cases
+        .iter()
+        .zip(restricted)
+        .map(|(case, bpf)| Some(Said { root: load(case, asked(case)?.0)?, bpf }))
+        .collect()
+}
