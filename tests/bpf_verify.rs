@@ -172,7 +172,8 @@ fn every_case_gets_its_verdict_and_every_refusal_has_a_case() {
     }
     assert!(failures == 0, "{failures} of {count} cases:\n{listing}");
     if wanted.is_none() {
-        let missing: Vec<_> = refusals().into_iter().filter(|name| !named.contains(name) && !UNLOADED.contains(&name.as_str())).collect();
+        let missing: Vec<_> =
+            refusals().into_iter().filter(|name| !named.contains(name) && !UNLOADED.contains(&name.as_str())).collect();
         assert!(missing.is_empty(), "no case for {missing:?}");
         println!("{count} cases");
     }
@@ -204,8 +205,11 @@ fn the_documentation_shows_each_refusal_and_how_it_is_mended() {
     for section in page.split("\n## `").skip(1) {
         let (name, text) = section.split_once('`').expect("the end of the name");
         assert!(sections.insert(name.to_owned()), "{name} has two sections");
-        let examples: Vec<&str> =
-            text.split("```text\n").skip(1).map(|rest| rest.split_once("```").expect("the end of the example").0).collect();
+        let examples: Vec<&str> = text
+            .split("```text\n")
+            .skip(1)
+            .map(|rest| rest.split_once("```").expect("the end of the example").0)
+            .collect();
         let said: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("> ")).collect();
         if UNLOADED.contains(&name) {
             assert!(examples.is_empty(), "{name}");
@@ -285,7 +289,10 @@ fn malformed_tables_are_told() {
     assert_eq!(defect("refused: one\n    ^ no\n    exit"), told("t:2: no instruction before it"));
     assert_eq!(defect("refused: one\n    exit\n    ^ no\nanywhere: no"), told("t:4: a second message"));
     assert_eq!(defect("refused: one\n    exit\n    ^"), told("t:3: a message that says nothing"));
-    assert_eq!(defect("refused: one\nmap m hash\n    exit"), told("t:2: neither a word with a colon nor indented: \"map m hash\""));
+    assert_eq!(
+        defect("refused: one\nmap m hash\n    exit"),
+        told("t:2: neither a word with a colon nor indented: \"map m hash\"")
+    );
     assert_eq!(defect("accepted: one\nmap m: hash key\n    exit"), told("t:2: \"key\" of a map has no value"));
     assert_eq!(defect("accepted: one\nmap m: hash key=x\n    exit"), told("t:2: \"x\" is no number"));
     assert_eq!(defect("accepted: one\noptions: alive\n    exit"), told("t:2: there is no option \"alive\""));

@@ -25,8 +25,16 @@ impl Said {
     /// what is refused for the sake of speculation only.
     pub fn accepts(&self) -> bool {
         let leaks = |why: &String| {
-            let words = ["leak", "pointer comparison", "-= pointer", "pointer arithmetic prohibited", "part of pointer", "partial copy", "invalid read from stack",
-                "corrupt spilled pointer"];
+            let words = [
+                "leak",
+                "pointer comparison",
+                "-= pointer",
+                "pointer arithmetic prohibited",
+                "part of pointer",
+                "partial copy",
+                "invalid read from stack",
+                "corrupt spilled pointer",
+            ];
             words.iter().any(|what| why.contains(what)) && !why.contains("!root")
         };
         self.root.is_ok() && !matches!(&self.bpf, Some(Err(why)) if leaks(why))
@@ -87,7 +95,8 @@ fn load(case: &Case, number: u32) -> Option<Result<(), String>> {
                 flags: flags.bits() | no_prealloc,
             })
             .ok()?;
-            if let Some(text) = case.maps.iter().find(|line| line.name == def.name).and_then(|line| line.text.as_ref()) {
+            if let Some(text) = case.maps.iter().find(|line| line.name == def.name).and_then(|line| line.text.as_ref())
+            {
                 let mut value = text.as_bytes().to_vec();
                 value.resize(def.value_size as usize, 0);
                 made.update(&[0; 4], &value, 0).ok()?;
@@ -97,11 +106,14 @@ fn load(case: &Case, number: u32) -> Option<Result<(), String>> {
         })
         .collect();
     let maps = maps?;
-    let words: Vec<u64> = program.code().insns().iter().map(|insn| u64::from_le_bytes(insn.to_bytes(ByteOrder::Little))).collect();
+    let words: Vec<u64> =
+        program.code().insns().iter().map(|insn| u64::from_le_bytes(insn.to_bytes(ByteOrder::Little))).collect();
     let said = bpf_kernel::Program::load(number, &words, &maps.iter().collect::<Vec<_>>());
     Some(said.map(drop).map_err(|refused| {
         let line = refused.log.lines().rev().find(|line| {
-            !line.is_empty() && !line.starts_with("processed ") && !line.starts_with("verification time")
+            !line.is_empty()
+                && !line.starts_with("processed ")
+                && !line.starts_with("verification time")
                 && !line.starts_with("stack depth")
         });
         format!("{:?}: {}", refused.errno, line.unwrap_or("no log"))
@@ -118,15 +130,13 @@ pub fn ask(cases: &[Case]) -> Vec<Option<Said>> {
     let restricted: Vec<_> = std::thread::scope(|scope| {
         let asking = scope.spawn(|| {
             drop_tracing();
-            cases.iter().map(|case| asked(case).filter(|(_, both)| *both).and_then(|(number, _)| load(case, number)))
+            cases
+                .iter()
+                .map(|case| asked(case).filter(|(_, both)| *both).and_then(|(number, _)| load(case, number)))
                 .collect()
         });
         asking.join().expect("the thread without capabilities")
     });
     let restricted: Vec<Option<Result<(), String>>> = restricted;
-    cases
-        .iter()
-        .zip(restricted)
-        .map(|(case, bpf)| Some(Said { root: load(case, asked(case)?.0)?, bpf }))
-        .collect()
+    cases.iter().zip(restricted).map(|(case, bpf)| Some(Said { root: load(case, asked(case)?.0)?, bpf })).collect()
 }

@@ -8,9 +8,15 @@ use std::fmt;
 pub enum Verdict {
     Accepted,
     /// At the instruction in this slot, if it is known, with a message that starts so.
-    Refused { at: Option<usize>, message: String },
+    Refused {
+        at: Option<usize>,
+        message: String,
+    },
     /// With a message that ends so.
-    Unloaded { at: Option<usize>, message: String },
+    Unloaded {
+        at: Option<usize>,
+        message: String,
+    },
 }
 
 /// A program, and what is to be said of it.
@@ -91,7 +97,8 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Case>, Defect> {
     let defect = |(line, what): (usize, String)| Defect { file: file.to_owned(), line, what };
     let mut head = Head::default();
     let mut cases: Vec<Case> = Vec::new();
-    let lines: Vec<Line> = (1..).zip(text.lines().map(str::to_owned)).filter(|(_, line)| !line.starts_with('#')).collect();
+    let lines: Vec<Line> =
+        (1..).zip(text.lines().map(str::to_owned)).filter(|(_, line)| !line.starts_with('#')).collect();
     for block in lines.split(|(_, line)| line.trim().is_empty()).filter(|block| !block.is_empty()) {
         let starts_case = verdict_of(&block[0].1).is_some();
         if !starts_case {
@@ -115,7 +122,9 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Case>, Defect> {
 
 /// The word of the verdict, and what is behind it.
 fn verdict_of(line: &str) -> Option<(&'static str, &str)> {
-    ["accepted", "refused", "unloaded"].into_iter().find_map(|word| Some((word, line.strip_prefix(word)?.strip_prefix(": ")?)))
+    ["accepted", "refused", "unloaded"]
+        .into_iter()
+        .find_map(|word| Some((word, line.strip_prefix(word)?.strip_prefix(": ")?)))
 }
 
 fn read_head(head: &mut Head, block: &[Line]) -> Result<(), (usize, String)> {
@@ -144,7 +153,8 @@ fn read_head(head: &mut Head, block: &[Line]) -> Result<(), (usize, String)> {
 }
 
 fn directive(line: &str) -> Parsed<(&str, &str)> {
-    let (word, rest) = line.split_once(':').ok_or_else(|| format!("neither a word with a colon nor indented: {line:?}"))?;
+    let (word, rest) =
+        line.split_once(':').ok_or_else(|| format!("neither a word with a colon nor indented: {line:?}"))?;
     Ok((word.trim(), rest.trim()))
 }
 

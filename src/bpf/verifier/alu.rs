@@ -189,12 +189,18 @@ impl Walk<'_> {
         if pointer.target.may_be_null() {
             return Err(Refusal::MaybeNull { reg, kind });
         }
-        let fixed_only = match pointer.target {
-            Target::Context => true,
-            Target::Stack { .. } | Target::Value { .. } | Target::Record { .. } => false,
-            Target::Packet | Target::Buffer(_) => false,
-            _ => return Err(Refusal::Arithmetic { reg, kind, op: name(op) }),
-        };
+        let moves = matches!(
+            pointer.target,
+            Target::Context
+                | Target::Stack { .. }
+                | Target::Value { .. }
+                | Target::Record { .. }
+                | Target::Packet
+                | Target::Buffer(_)
+        );
+        if !moves {
+            return Err(Refusal::Arithmetic { reg, kind, op: name(op) });
+        }
         if width != Width::W64 || !matches!(op, AluOp::Add | AluOp::Sub) {
             return Err(Refusal::Arithmetic { reg, kind, op: name(op) });
         }
@@ -218,7 +224,7 @@ impl Walk<'_> {
         let wide = result.variable.wide;
         let far = |offset: i64| !(-MAX_OFFSET..=MAX_OFFSET).contains(&offset);
         // How far up it may reach is looked at when it is used.
-        if far(result.offset) || far(wide.smin) || (fixed_only && result.variable.value().is_none()) {
+        if far(result.offset) || far(wide.smin) {
             return Err(Refusal::Offset { reg, kind, offset: result.interval(0) });
         }
         Ok(result)

@@ -1,7 +1,7 @@
 //! Why a program is refused.
 
 use super::{Interval, Kind};
-use crate::bpf::helper::{Arg, HelperId};
+use crate::bpf::helper::Arg;
 use crate::bpf::map::MapType;
 use std::fmt;
 use thiserror::Error;
@@ -380,14 +380,6 @@ pub enum Refusal {
     CallRegister {
         /// Register.
         reg: u8,
-    },
-    /// A helper of which the verifier does not know what it may do.
-    #[error("{helper}#{id} can only be called where every access is tested")]
-    Unverifiable {
-        /// The helper.
-        id: HelperId,
-        /// Its name.
-        helper: String,
     },
     /// Calls that are nested too deeply.
     #[error("calls nested deeper than {limit} frames")]

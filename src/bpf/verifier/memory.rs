@@ -160,7 +160,7 @@ impl Walk<'_> {
         if self.fields.contains_key(&pc) {
             return Err(Refusal::MixedAccess { first: Kind::Context, second: kind });
         }
-        self.plain.insert(pc);
+        self.plain.insert(pc, kind);
         Ok(())
     }
 
@@ -228,8 +228,9 @@ impl Walk<'_> {
         if signed {
             return Err(refused());
         }
-        if self.plain.contains(&pc) || self.fields.get(&pc).is_some_and(|other| *other != field) {
-            return Err(Refusal::MixedAccess { first: Kind::Scalar, second: Kind::Context });
+        let other = self.fields.get(&pc).filter(|other| **other != field).map(|_| Kind::Context);
+        if let Some(first) = self.plain.get(&pc).copied().or(other) {
+            return Err(Refusal::MixedAccess { first, second: Kind::Context });
         }
         self.fields.insert(pc, field);
         let target = match field {

@@ -3,6 +3,7 @@
 use super::cover::{Closeness, Cover};
 use super::error::{Refusal, VerifyError};
 use super::flow::Flow;
+use super::kind::Kind;
 use super::log::Log;
 use super::rule::rule;
 use super::state::{Byte, Caller, Frame, Pointer, State, Target, Value};
@@ -21,7 +22,7 @@ use std::rc::Rc;
 const MAX_PENDING: usize = 1 << 16;
 /// States are remembered after as many instructions, and as many jumps, calls and exits, since the last one.
 const APART: (u32, u32) = (8, 2);
-/// And after as many in loops, which seldom come to where they were.
+/// And after as many in loops without forks, which seldom come to where they were.
 const APART_IN_LOOPS: (u32, u32) = (100, 20);
 
 /// A state that was remembered.
@@ -74,7 +75,6 @@ const LAST: usize = 4;
 struct Pending {
     state: State,
     parent: Option<usize>,
-    since: (u32, u32),
     history: usize,
     log: usize,
 }
@@ -100,8 +100,10 @@ pub(super) struct Walk<'p> {
     pending: Vec<Pending>,
     /// The last state that was remembered on the path that is followed.
     parent: Option<usize>,
-    /// Instructions, and jumps, calls and exits, since then.
+    /// Instructions, and jumps, calls and exits, since a state was remembered, on whatever path.
     since: (u32, u32),
+    /// Whether a path has forked since then.
+    forked: bool,
     /// The slots of the path.
     history: Vec<u32>,
     last_id: u32,
@@ -113,8 +115,8 @@ pub(super) struct Walk<'p> {
     reached: Box<[bool]>,
     /// By slot of loads: the field of the context that it loads the address of.
     pub(super) fields: BTreeMap<usize, Field>,
-    /// Slots of loads that load something else.
-    pub(super) plain: BTreeSet<usize>,
+    /// By slot of loads that load something else: through what.
+    pub(super) plain: BTreeMap<usize, Kind>,
     pub(super) context_len: usize,
     /// By function: bytes of its frame.
     pub(super) depths: BTreeMap<usize, u32>,
@@ -138,6 +140,7 @@ impl<'p> Walk<'p> {
             pending: Vec::new(),
             parent: None,
             since: (0, 0),
+            forked: false,
             history: Vec::new(),
             last_id: 0,
             stats: VerifyStats::default(),
@@ -147,7 +150,7 @@ impl<'p> Walk<'p> {
             log: Log::new(options.log),
             reached: vec![false; code.len()].into(),
             fields: BTreeMap::new(),
-            plain: BTreeSet::new(),
+            plain: BTreeMap::new(),
             context_len: 0,
             depths: BTreeMap::new(),
             calls: BTreeSet::new(),
@@ -198,7 +201,6 @@ impl<'p> Walk<'p> {
             self.held -= pending.state.memory();
             state = pending.state;
             self.parent = pending.parent;
-            self.since = pending.since;
             self.history.truncate(pending.history);
             self.log.back_to(pending.log, state.pc);
         }
@@ -272,7 +274,9 @@ impl<'p> Walk<'p> {
             Some(met) => (std::mem::take(&mut met.done), met.ancestors().collect::<ArrayVec<usize, { LAST + 1 }>>()),
             None => (Vec::new(), ArrayVec::new()),
         };
-        if done.iter().rev().any(|index| self.covers(*index, state)) {
+        let (insns, jumps) = if ancestors.is_empty() || self.forked { APART } else { APART_IN_LOOPS };
+        let remembers = round || (self.since.0 >= insns && self.since.1 >= jumps);
+        if done.iter().rev().any(|index| self.covers(*index, state, remembers)) {
             self.at.entry(place).or_default().done = done;
             self.stats.pruned += 1;
             self.log.covered(pc);
@@ -303,9 +307,7 @@ impl<'p> Walk<'p> {
             self.widen(state);
             state.rounds += 1;
         }
-        let (insns, jumps) = if ancestors.is_empty() { APART } else { APART_IN_LOOPS };
-        let apart = self.since.0 >= insns && self.since.1 >= jumps;
-        if round || apart {
+        if remembers {
             self.remember(state);
         }
         self.check_memory()?;
@@ -328,7 +330,7 @@ impl<'p> Walk<'p> {
         }));
         self.at.entry(place_of(state)).or_default().open.push(index);
         self.parent = Some(index);
-        self.since = (0, 0);
+        (self.since, self.forked) = ((0, 0), false);
         self.stats.states += 1;
         self.kept += 1;
         self.stats.peak_states = self.stats.peak_states.max(self.kept);
@@ -437,7 +439,7 @@ impl<'p> Walk<'p> {
     }
 
     /// Whether a state of which all paths have ended covers one that has come there.
-    fn covers(&mut self, index: usize, state: &State) -> bool {
+    fn covers(&mut self, index: usize, state: &State, remembers: bool) -> bool {
         let Some(old) = self.remembered[index].as_mut() else { return false };
         match Cover::of(&old.state, state, &self.flow, &self.trace, Closeness::Needed) {
             Some(rests_on) => {
@@ -446,7 +448,8 @@ impl<'p> Walk<'p> {
                 true
             }
             None => {
-                old.misses += 1;
+                // It is a loss only where another has to be remembered beside it.
+                old.misses += u32::from(remembers);
                 false
             }
         }
@@ -477,13 +480,8 @@ impl<'p> Walk<'p> {
             parent.open += 1;
         }
         self.held += state.memory();
-        self.pending.push(Pending {
-            state,
-            parent: self.parent,
-            since: self.since,
-            history: self.history.len(),
-            log: self.log.len(),
-        });
+        self.forked = true;
+        self.pending.push(Pending { state, parent: self.parent, history: self.history.len(), log: self.log.len() });
         self.check_memory()
     }
 
