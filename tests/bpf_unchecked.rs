@@ -397,7 +397,7 @@ fn constants() {
     constant.freeze();
     let program = load(ProgramType::memory(), &[&constant], text);
     let verified = program.verify(&VerifyOptions::default()).unwrap();
-    assert_eq!(verified.stats().dead, [4..6], "the other way is not taken");
+    assert_eq!(verified.stats().dead, std::iter::once(4..6).collect::<Vec<_>>(), "the other way is not taken");
     assert_eq!(Machine::new(1).run(&verified, Context::new(&mut [])), Ok(2));
     let changing = of(MapFlags::RDONLY_PROG);
     let program = load(ProgramType::memory(), &[&changing], text);
