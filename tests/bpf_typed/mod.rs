@@ -5,11 +5,16 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+mod check;
+mod forms;
 mod pointers;
 mod statements;
+mod tally;
 mod world;
 
-pub use world::World;
+pub use check::Runs;
+pub use tally::Tally;
+pub use world::{Case, World};
 
 use std::fmt::Write as _;
 
