@@ -78,8 +78,7 @@ impl Generator<'_, '_> {
                 format!("if w2 > {last} goto @x\n{whole}\nr2 *= {bytes}\nr1 += r2\n*({name} *)(r1 +0) = 5")
             }
             _ => {
-                let inner =
-                    self.small_function(&format!("{test}*({name} *)(r1 +{}) = 1\n@x: r0 = r2", bytes * last));
+                let inner = self.small_function(&format!("{test}*({name} *)(r1 +{}) = 1\n@x: r0 = r2", bytes * last));
                 format!("r6 = r1\ncall {inner}\nif r6 == 0 goto @x\n*({name} *)(r6 +0) = r0")
             }
         };
@@ -360,9 +359,8 @@ impl Generator<'_, '_> {
     fn returned_record(&mut self) {
         self.feature("record returned");
         let (out, name) = (self.label(), self.label());
-        self.functions.push(format!(
-            "{name}: r1 = map[idx:4] ll\nr2 = 16\nr3 = 0\ncall bpf_ringbuf_reserve#131\nexit\n"
-        ));
+        self.functions
+            .push(format!("{name}: r1 = map[idx:4] ll\nr2 = 16\nr3 = 0\ncall bpf_ringbuf_reserve#131\nexit\n"));
         self.emit(format!("call {name}"));
         self.emit(format!("if r0 == 0 goto {out}"));
         let reg = self.scratch();
