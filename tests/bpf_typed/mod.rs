@@ -9,7 +9,7 @@ mod pointers;
 mod statements;
 mod world;
 
-pub use world::{Runs, World};
+pub use world::World;
 
 use std::fmt::Write as _;
 
@@ -68,13 +68,15 @@ pub struct Generator<'c, 'b> {
     level: usize,
     /// Whether the frame's slot at -80 has a pointer to a value of this map.
     kept: Option<usize>,
+    /// Whether the kernel has to have what is used: the context is that of XDP programs.
+    kernel: bool,
     /// What was used, for whoever counts.
     pub features: std::collections::BTreeSet<&'static str>,
 }
 
 impl<'c, 'b> Generator<'c, 'b> {
-    /// The text of a program.
-    pub fn program(choices: &'c mut Choices<'b>) -> (String, std::collections::BTreeSet<&'static str>) {
+    /// The text of a program; with `kernel` set of one that the kernel may take, for XDP.
+    pub fn program(choices: &'c mut Choices<'b>, kernel: bool) -> (String, std::collections::BTreeSet<&'static str>) {
         let mut this = Self {
             choices,
             text: String::new(),
@@ -83,6 +85,7 @@ impl<'c, 'b> Generator<'c, 'b> {
             depth: 0,
             level: 0,
             kept: None,
+            kernel,
             features: std::collections::BTreeSet::new(),
         };
         this.emit("r6 = r1");
@@ -141,7 +144,10 @@ impl<'c, 'b> Generator<'c, 'b> {
                 }
                 1 if self.level == 0 => {
                     let size = self.choices.pick(&["u64", "u32", "u16", "u8"]);
-                    self.emit(format!("r{reg} = *({size} *)(r6 +8)"));
+                    self.emit(match self.kernel {
+                        true => format!("r{reg} = *(u32 *)(r6 +12)"),
+                        false => format!("r{reg} = *({size} *)(r6 +8)"),
+                    });
                 }
                 _ => {
                     self.emit("call bpf_get_prandom_u32#7");

@@ -17,12 +17,12 @@ impl Generator<'_, '_> {
         let rounded = most / align * align;
         let power = (most + 1).checked_ilog2().map_or(0, |bits| (1_u64 << bits) - 1);
         self.emit(format!("{to} = {src}"));
+        // Of rests the kernel knows nothing.
         match self.choices.below(10) {
-            0 => self.emit(format!("{to} &= {}", power & !(align - 1))),
+            form if form == 0 || (form == 1 && self.kernel) => self.emit(format!("{to} &= {}", power & !(align - 1))),
             1 => {
                 self.emit(format!("{to} %= {}", rounded / align + 1));
                 self.emit(format!("{to} *= {align}"));
-                return;
             }
             2 => {
                 self.emit(format!("if {to} > {most} goto {skip}"));
@@ -203,7 +203,8 @@ impl Generator<'_, '_> {
                 self.emit("r0 = *(u64 *)(r10 -96)");
                 self.feature("spilled value");
             }
-            3 => {
+            // The kernel takes no other comparison than one with 0 itself.
+            3 if !self.kernel => {
                 self.emit("r4 = 0");
                 self.emit(format!("if r4 == r0 goto {out}"));
             }
@@ -236,17 +237,8 @@ impl Generator<'_, '_> {
             }
             _ => {
                 self.emit("r5 = r0");
-                let count = 1 + self.choices.below(2);
-                for _ in 0..count {
-                    self.emit("r0 = r5");
-                    self.touch("r0", len, true, "value");
-                    if self.choices.below(2) == 0 {
-                        break;
-                    }
-                    self.emit("r5 = r10");
-                    self.emit("r5 += -64");
-                    break;
-                }
+                self.emit("r0 = r5");
+                self.touch("r0", len, true, "value");
             }
         }
         if self.kept == Some(map) && self.depth > 0 {
@@ -333,8 +325,8 @@ impl Generator<'_, '_> {
         self.feature("packet");
         let out = self.label();
         let n = 1 + self.choices.below(40) as u64;
-        self.emit("r2 = *(u64 *)(r6 +16)");
-        self.emit("r3 = *(u64 *)(r6 +24)");
+        self.emit(if self.kernel { "r2 = *(u32 *)(r6 +0)" } else { "r2 = *(u64 *)(r6 +16)" });
+        self.emit(if self.kernel { "r3 = *(u32 *)(r6 +4)" } else { "r3 = *(u64 *)(r6 +24)" });
         match self.choices.below(4) {
             0 => {
                 // A part that is not known.
@@ -385,6 +377,9 @@ impl Generator<'_, '_> {
 
     /// A writable buffer: reserved, filled and committed.
     pub(super) fn buffer(&mut self) {
+        if self.kernel {
+            return self.packet();
+        }
         self.feature("buffer");
         let (id, at) = self.choices.pick(&[(32, 32), (48, 48)]);
         let size = 8 * (1 + self.choices.below(6));
@@ -496,6 +491,8 @@ impl Generator<'_, '_> {
     /// Other helpers.
     pub(super) fn helper(&mut self) {
         let form = self.choices.below(8);
+        // What the kernel has for other types only, or not at all.
+        let form = if self.kernel && matches!(form, 3 | 5) { 7 } else { form };
         match form {
             0 => {
                 self.feature("perf_event_output");
@@ -586,6 +583,11 @@ impl Generator<'_, '_> {
         self.feature("context");
         let reg = self.scratch();
         let (bytes, name) = self.choices.pick(&SIZES);
+        if self.kernel {
+            let at = self.choices.pick(&[12, 16]);
+            let at = if self.mistake() { at + 9 } else { at };
+            return self.emit(format!("{reg} = *(u32 *)(r6 +{at})"));
+        }
         match self.choices.below(3) {
             0 => {
                 let at = self.choices.pick(&[64, 72]);

@@ -22,7 +22,8 @@ impl Generator<'_, '_> {
             23..=24 if nested => self.branch(),
             25..=26 if nested => self.counted_loop(),
             27 if nested && self.level < 3 => self.call(),
-            28 if nested && self.level < 3 => self.callback(),
+            // The kernel has to be told of the functions whose addresses are taken.
+            28 if nested && self.level < 3 && !self.kernel => self.callback(),
             29 => self.tail_call(),
             _ => self.arithmetic(),
         }

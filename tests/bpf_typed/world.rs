@@ -60,10 +60,14 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
-        let type_ = type_();
+        Self::of(type_())
+    }
+
+    /// Of programs of this type.
+    pub fn of(type_: ProgramType) -> Self {
         let map = |def: MapDef| Map::new(&def, CPUS).expect("a map");
         let maps = vec![
-            map(MapDef::array("array", 64, 4)),
+            map(MapDef::array("array", 64, 1)),
             map(MapDef::hash("hash", 8, 48, 4)),
             map(MapDef::new("percpu", MapType::PercpuArray, 4, 40, 4)),
             map(MapDef::new("lru", MapType::LruHash, 4, 24, 4)),
@@ -74,9 +78,7 @@ impl World {
             map(MapDef::hash("wronly", 8, 16, 4).flags(MapFlags::WRONLY_PROG)),
             map(MapDef::new("percpu_hash", MapType::PercpuHash, 8, 32, 4)),
         ];
-        let mut constant = *b"text that stays\0\x03\0\0\0\0\0\0\0........................................";
-        constant[24] = 9;
-        maps[7].update(&[0; 4], &constant, UpdateFlags::Any).expect("an update");
+        maps[7].update(&[0; 4], &Self::constant(), UpdateFlags::Any).expect("an update");
         maps[7].freeze();
         let machine = Machine::builder(CPUS).fuel(Some(2_000_000)).build();
         let mut rings = Vec::new();
@@ -127,6 +129,13 @@ impl World {
         self.drain();
     }
 
+    /// What the map with the constant holds.
+    pub fn constant() -> [u8; 64] {
+        let mut constant = *b"text that stays\0\x03\0\0\0\0\0\0\0........................................";
+        constant[24] = 9;
+        constant
+    }
+
     fn drain(&mut self) {
         for ring in self.rings.iter_mut().chain([&mut self.ringbuf]) {
             while ring.for_each(|_| {}).is_ok_and(|count| count != 0) {}
@@ -139,7 +148,8 @@ impl World {
         let mut choices = Choices::of_seed(!seed);
         let mut runs = Vec::new();
         for packet in [0, 1, 13, 64, 70_000] {
-            let mut context: Vec<u8> = (0..CONTEXT).map(|_| choices.next() as u8).collect();
+            let size = self.type_.context().size().unwrap_or(CONTEXT);
+            let mut context: Vec<u8> = (0..size).map(|_| choices.next() as u8).collect();
             let mut packet = vec![packet as u8; packet];
             let given = Context::new(&mut context).packet(&mut packet);
             runs.push(match self.machine.run(program, given) {
@@ -157,7 +167,7 @@ impl World {
 
     /// A program, and what the verifier says of it.
     pub fn generate(&self, choices: &mut Choices<'_>) -> Case {
-        let (text, features) = Generator::program(choices);
+        let (text, features) = Generator::program(choices, self.type_ == *ProgramType::xdp());
         let program = self.load(&text).unwrap_or_else(|error| panic!("{error}"));
         let verdict = program.verify(&VerifyOptions::default());
         Case { text, features, program, verdict }
