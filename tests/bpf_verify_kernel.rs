@@ -94,6 +94,10 @@ fn random_programs_get_the_kernels_verdict() {
             .map(|insn: &Insn| u64::from_ne_bytes(insn.to_bytes(ByteOrder::NATIVE)))
             .collect();
         let kernel = bpf_kernel::Program::load(prog_type::XDP, &insns, &maps);
+        if programs == 1 {
+            println!("{}", case.listing());
+            let _ = kernel.as_ref().map_err(|refused| println!("{}", refused.log));
+        }
         let ours = match &case.verdict {
             Ok(_) => "accepted".to_owned(),
             Err(error) => {

@@ -283,7 +283,8 @@ impl Generator<'_, '_> {
         let (a, b) = (self.scratch(), self.scratch());
         self.emit(format!("r1 = {a}"));
         self.emit(format!("r2 = {b}"));
-        match self.choices.below(5) {
+        // The kernel takes no number that may be below zero, whatever is added.
+        match self.choices.below(if self.kernel { 4 } else { 5 }) {
             0 => {
                 self.emit("r1 &= 7");
                 self.emit("r2 &= 15");

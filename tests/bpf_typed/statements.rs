@@ -136,7 +136,9 @@ impl Generator<'_, '_> {
         let (otherwise, end) = (self.label(), self.label());
         let wide = self.choices.below(2) == 0;
         let half = |reg: String| if wide { reg } else { reg.replace('r', "w") };
-        let second = if self.choices.below(2) == 0 { half(b) } else { self.number().to_string() };
+        // The kernel goes both ways where a register is compared with itself.
+        let registers = self.choices.below(2) == 0 && !(self.kernel && a == b);
+        let second = if registers { half(b) } else { self.number().to_string() };
         self.emit(format!("if {} {op} {second} goto {otherwise}", half(a)));
         let kept = self.kept;
         let count = self.choices.below(3);
