@@ -1,5 +1,5 @@
 //! Programs that are nearly what the verifier takes: what it accepts is never stopped, where every access is tested, but for the
-//! lack of fuel, and does the same where nothing is tested. Every 10,000 programs it prints how many were accepted, what they
+//! lack of fuel, and does the same where nothing is tested. Every 1000 programs it prints how many were accepted, what they
 //! were made of, and why the others were not:
 //!
 //!     cargo +nightly fuzz run verify_then_run fuzz/corpus/verify_then_run fuzz/seeds/verify_then_run
@@ -13,7 +13,7 @@ use libfuzzer_sys::fuzz_target;
 use std::cell::RefCell;
 
 /// Programs between two reports.
-const REPORT: u64 = 10_000;
+const REPORT: u64 = 1000;
 
 thread_local! {
     static STATE: RefCell<Option<(World, Tally)>> = const { RefCell::new(None) };

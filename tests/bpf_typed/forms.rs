@@ -284,7 +284,8 @@ impl Generator<'_, '_> {
         self.emit(format!("r1 = {a}"));
         self.emit(format!("r2 = {b}"));
         // The kernel takes no number that may be below zero, whatever is added.
-        match self.choices.below(if self.kernel { 4 } else { 5 }) {
+        let form = self.choices.below(5);
+        match if self.kernel && matches!(form, 1 | 4) { 0 } else { form } {
             0 => {
                 self.emit("r1 &= 7");
                 self.emit("r2 &= 15");
