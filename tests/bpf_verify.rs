@@ -10,7 +10,7 @@ mod verify;
 
 use perfring::bpf::map::MapType;
 use perfring::bpf::verifier::{LogLevel, VerifyOptions};
-use perfring::bpf::{Context, Event, Machine, Program, RunError, TrapKind};
+use perfring::bpf::{Context, Event, Helpers, Machine, Program, RunError, TrapKind};
 use perfring::record::SampleType;
 use perfring::ring::Ring;
 use std::collections::BTreeSet;
@@ -147,7 +147,7 @@ fn every_case_gets_its_verdict_and_every_refusal_has_a_case() {
     let wanted = std::env::var("PERFRING_VERIFY_CASE").ok();
     let level = if wanted.is_some() { LogLevel::All } else { LogLevel::None };
     let (mut count, mut failures, mut named) = (0, 0, BTreeSet::new());
-    let mut listing = String::new();
+    let (mut listing, mut accepted) = (String::new(), Vec::new());
     for case in tables() {
         let at = format!("{}:{}: {}", case.file, case.line, case.title);
         if wanted.as_ref().is_some_and(|wanted| !at.contains(wanted.as_str())) {
@@ -156,6 +156,9 @@ fn every_case_gets_its_verdict_and_every_refusal_has_a_case() {
         count += 1;
         let said = judge(&case, level);
         named.extend(said.refusal);
+        if case.verdict == Verdict::Accepted {
+            accepted.push(case.program.clone());
+        }
         if wanted.is_some() {
             println!("{at}\n{}", said.log);
         }
@@ -169,6 +172,11 @@ fn every_case_gets_its_verdict_and_every_refusal_has_a_case() {
     }
     assert!(failures == 0, "{failures} of {count} cases:\n{listing}");
     if wanted.is_none() {
+        let accepted: BTreeSet<&str> = accepted.iter().flat_map(|program| program.lines()).collect();
+        let called = |name: &str| accepted.contains(format!("call {name}").as_str());
+        let names = Helpers::standard().ids().filter_map(|id| Helpers::standard().prototype(id));
+        let missing: Vec<_> = names.map(|prototype| &prototype.name).filter(|name| !called(name)).collect();
+        assert!(missing.is_empty(), "no case that is accepted for {missing:?}");
         let missing: Vec<_> = refusals().into_iter().filter(|name| !named.contains(name)).collect();
         assert!(missing.is_empty(), "no case for {missing:?}");
         println!("{count} cases");
