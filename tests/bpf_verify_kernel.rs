@@ -20,7 +20,7 @@ use perfring::record::ByteOrder;
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-const PROGRAMS: u64 = 4000;
+const PROGRAMS: u64 = 2000;
 
 /// What is refused here and not by the kernel, to root: it would leak addresses, or read what was not written.
 const LEAKS: &[&str] =

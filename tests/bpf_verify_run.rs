@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-const PROGRAMS: u64 = 3000;
+const PROGRAMS: u64 = 1500;
 
 #[derive(Debug, Default)]
 struct Tally {
