@@ -9,7 +9,7 @@ mod pointers;
 mod statements;
 mod world;
 
-pub use world::World;
+pub use world::{Case, World};
 
 use std::fmt::Write as _;
 
@@ -52,6 +52,25 @@ impl<'b> Choices<'b> {
     }
 }
 
+/// What runs the programs, and so what their context is and which helpers there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// This crate, with all that it has.
+    Own,
+    /// The kernel too, with a packet.
+    Xdp,
+    /// The kernel too, with loads from a packet by instructions of their own.
+    Socket,
+    /// The kernel too, with helpers that trace.
+    Tracepoint,
+}
+
+impl Profile {
+    pub fn is_kernel(self) -> bool {
+        self != Self::Own
+    }
+}
+
 /// How seldom a choice is a wrong one.
 const MISTAKES: usize = 24;
 
@@ -68,15 +87,17 @@ pub struct Generator<'c, 'b> {
     level: usize,
     /// Whether the frame's slot at -80 has a pointer to a value of this map.
     kept: Option<usize>,
-    /// Whether the kernel has to have what is used: the context is that of XDP programs.
-    kernel: bool,
+    profile: Profile,
     /// What was used, for whoever counts.
     pub features: std::collections::BTreeSet<&'static str>,
 }
 
 impl<'c, 'b> Generator<'c, 'b> {
-    /// The text of a program; with `kernel` set of one that the kernel may take, for XDP.
-    pub fn program(choices: &'c mut Choices<'b>, kernel: bool) -> (String, std::collections::BTreeSet<&'static str>) {
+    /// The text of a program.
+    pub fn program(
+        choices: &'c mut Choices<'b>,
+        profile: Profile,
+    ) -> (String, std::collections::BTreeSet<&'static str>) {
         let mut this = Self {
             choices,
             text: String::new(),
@@ -85,7 +106,7 @@ impl<'c, 'b> Generator<'c, 'b> {
             depth: 0,
             level: 0,
             kept: None,
-            kernel,
+            profile,
             features: std::collections::BTreeSet::new(),
         };
         this.emit("r6 = r1");
@@ -144,9 +165,10 @@ impl<'c, 'b> Generator<'c, 'b> {
                 }
                 1 if self.level == 0 => {
                     let size = self.choices.pick(&["u64", "u32", "u16", "u8"]);
-                    self.emit(match self.kernel {
-                        true => format!("r{reg} = *(u32 *)(r6 +12)"),
-                        false => format!("r{reg} = *({size} *)(r6 +8)"),
+                    self.emit(match self.profile {
+                        Profile::Own | Profile::Tracepoint => format!("r{reg} = *({size} *)(r6 +8)"),
+                        Profile::Xdp => format!("r{reg} = *(u32 *)(r6 +12)"),
+                        Profile::Socket => format!("r{reg} = *(u32 *)(r6 +0)"),
                     });
                 }
                 _ => {

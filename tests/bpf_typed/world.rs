@@ -1,6 +1,6 @@
 //! What the programs run in.
 
-use super::{Choices, Generator};
+use super::{Choices, Generator, Profile};
 use perfring::bpf::insn::{Listing, assemble_with};
 use perfring::bpf::map::{Map, MapDef, MapFlags, MapType, UpdateFlags};
 use perfring::bpf::program_type::{ContextLayout, Field, Pointer};
@@ -51,6 +51,7 @@ pub type Runs = Vec<Result<u64, TrapKind>>;
 
 /// Types, maps and a machine, for many programs.
 pub struct World {
+    profile: Profile,
     pub type_: ProgramType,
     pub maps: Vec<Map>,
     machine: Machine,
@@ -60,11 +61,16 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
-        Self::of(type_())
+        Self::of(Profile::Own)
     }
 
-    /// Of programs of this type.
-    pub fn of(type_: ProgramType) -> Self {
+    pub fn of(profile: Profile) -> Self {
+        let type_ = match profile {
+            Profile::Own => type_(),
+            Profile::Xdp => ProgramType::xdp().clone(),
+            Profile::Socket => ProgramType::socket_filter().clone(),
+            Profile::Tracepoint => ProgramType::tracepoint().clone(),
+        };
         let map = |def: MapDef| Map::new(&def, CPUS).expect("a map");
         let maps = vec![
             map(MapDef::array("array", 64, 1)),
@@ -90,7 +96,7 @@ impl World {
             rings.push(ring.consumer().expect("the consumer"));
         }
         let ringbuf = maps[4].take_consumer().expect("a ring buffer").expect("its consumer");
-        let world = Self { type_, maps, machine, rings, ringbuf };
+        let world = Self { profile, type_, maps, machine, rings, ringbuf };
         let target = world.load("*(u64 *)(r10 -8) = r1\nr0 = 42\nexit").expect("a program");
         world.maps[6].set_program(0, Some(&target)).expect("a slot");
         world
@@ -167,7 +173,7 @@ impl World {
 
     /// A program, and what the verifier says of it.
     pub fn generate(&self, choices: &mut Choices<'_>) -> Case {
-        let (text, features) = Generator::program(choices, self.type_ == *ProgramType::xdp());
+        let (text, features) = Generator::program(choices, self.profile);
         let program = self.load(&text).unwrap_or_else(|error| panic!("{error}"));
         let verdict = program.verify(&VerifyOptions::default());
         Case { text, features, program, verdict }

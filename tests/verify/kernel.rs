@@ -1,17 +1,10 @@
 //! What the running kernel says of the cases.
 
-#![allow(unsafe_code, reason = "capset(2) has no wrapper in libc")]
-
 use super::table::{Case, Verdict};
 use super::types;
 use crate::bpf_kernel::{self, Def, prog_type};
 use perfring::bpf::map::{MapFlags, MapType};
 use perfring::record::ByteOrder;
-
-/// `_LINUX_CAPABILITY_VERSION_3`
-const VERSION: u32 = 0x2008_0522;
-const CAP_SYS_ADMIN: u32 = 21;
-const CAP_PERFMON: u32 = 38;
 
 /// What the kernel says, with all privileges and, where it can be asked, without those for tracing.
 #[derive(Debug)]
@@ -51,26 +44,6 @@ fn number(type_: &str) -> Option<(u32, bool)> {
         "raw_tracepoint" => (prog_type::RAW_TRACEPOINT, false),
         _ => return None,
     })
-}
-
-/// Gives up, in this thread only, the capabilities for tracing. It has no way back.
-fn drop_tracing() {
-    #[repr(C)]
-    struct Header {
-        version: u32,
-        pid: i32,
-    }
-    let mut header = Header { version: VERSION, pid: 0 };
-    let mut data = [0_u32; 6];
-    // SAFETY: the header is of version 3, for which the kernel writes six words.
-    assert_eq!(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, &raw mut data) }, 0);
-    for cap in [CAP_SYS_ADMIN, CAP_PERFMON] {
-        // Effective, permitted, inheritable; the lower 32 and then the upper.
-        let at = 3 * (cap / 32) as usize;
-        data[at..at + 2].iter_mut().for_each(|word| *word &= !(1 << (cap % 32)));
-    }
-    // SAFETY: as above; the kernel reads six words. It is for the calling thread alone.
-    assert_eq!(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, &raw const data) }, 0);
 }
 
 fn load(case: &Case, number: u32) -> Option<Result<(), String>> {
@@ -127,16 +100,8 @@ pub fn ask(cases: &[Case]) -> Vec<Option<Said>> {
         let limits = case.options.insns.is_some() || case.options.memory.is_some() || case.options.stack.is_some();
         if own || limits || matches!(case.verdict, Verdict::Unloaded { .. }) { None } else { number(&case.type_) }
     };
-    let restricted: Vec<_> = std::thread::scope(|scope| {
-        let asking = scope.spawn(|| {
-            drop_tracing();
-            cases
-                .iter()
-                .map(|case| asked(case).filter(|(_, both)| *both).and_then(|(number, _)| load(case, number)))
-                .collect()
-        });
-        asking.join().expect("the thread without capabilities")
+    let restricted: Vec<Option<Result<(), String>>> = bpf_kernel::without_tracing(|| {
+        cases.iter().map(|case| asked(case).filter(|(_, both)| *both).and_then(|(number, _)| load(case, number))).collect()
     });
-    let restricted: Vec<Option<Result<(), String>>> = restricted;
     cases.iter().zip(restricted).map(|(case, bpf)| Some(Said { root: load(case, asked(case)?.0)?, bpf })).collect()
 }
