@@ -22,6 +22,16 @@
 //! A record that a program reserved and did not commit or submit is given up when it ends, when it tail-calls another, and when
 //! it is stopped.
 //!
+//! # Verified programs
+//!
+//! A program that [`Program::verify`] accepted was proved to do only that, and runs without the tests
+//! ([`Program::is_verified`]). Nothing but the budget stops it. What it was proved for, it has to be given: a context of plain
+//! memory with as many bytes as it may touch ([`RunError::ContextShort`]). A tail call of a verified program falls through, as if
+//! the slot were empty, where the context is shorter than that, or where its frames do not fit above those of its callers.
+//!
+//! Verified and other programs call each other. Where a verified one tail-calls one that is not, all is tested from there on, to
+//! the end of the run.
+//!
 //! # Signal handlers
 //!
 //! A program may be started in a signal handler. Where the thread runs one already, or changes a map, it is not started, and

@@ -1,5 +1,6 @@
 //! What the verifier proved of a program, and the instructions that run on the strength of it.
 
+use super::helper::{Body, HelperId};
 use super::program::Text;
 use super::program_type::{FieldKind, Pointer};
 use super::vm::{Code, Inst, make_pairs};
@@ -37,6 +38,7 @@ impl Proof {
         let reached = |slot: usize| facts.reached.get(slot).copied().unwrap_or(false);
         let fast = text.insts.iter().enumerate().map(|(slot, inst)| match facts.pointers.get(&slot) {
             _ if !reached(slot) => Inst::new(Code::Unreachable),
+            None if is_lookup(text, inst) => Inst { code: Code::Lookup, ..*inst },
             None => *inst,
             Some(pointer) if inst.code.may_load_pointer() && has_pointer(text, *pointer) => {
                 Inst::load_pointer(inst.dst, *pointer)
@@ -52,6 +54,12 @@ impl Proof {
             clears_frames: text.clears_frames && may_show_frames(text, facts),
         }
     }
+}
+
+/// Whether it calls `bpf_map_lookup_elem`, the one of this crate.
+fn is_lookup(text: &Text, inst: &Inst) -> bool {
+    let helper = text.called.get(inst.imm as usize).filter(|_| inst.code == Code::CallHelper);
+    helper.is_some_and(|helper| helper.id == HelperId::MAP_LOOKUP_ELEM && matches!(helper.body, Body::Builtin(_)))
 }
 
 /// Whether a field of the context leads there.

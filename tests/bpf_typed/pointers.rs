@@ -23,7 +23,6 @@ impl Generator<'_, '_> {
             1 => {
                 self.emit(format!("{to} %= {}", rounded / align + 1));
                 self.emit(format!("{to} *= {align}"));
-                return;
             }
             2 => {
                 self.emit(format!("if {to} > {most} goto {skip}"));
@@ -238,17 +237,8 @@ impl Generator<'_, '_> {
             }
             _ => {
                 self.emit("r5 = r0");
-                let count = 1 + self.choices.below(2);
-                for _ in 0..count {
-                    self.emit("r0 = r5");
-                    self.touch("r0", len, true, "value");
-                    if self.choices.below(2) == 0 {
-                        break;
-                    }
-                    self.emit("r5 = r10");
-                    self.emit("r5 += -64");
-                    break;
-                }
+                self.emit("r0 = r5");
+                self.touch("r0", len, true, "value");
             }
         }
         if self.kept == Some(map) && self.depth > 0 {

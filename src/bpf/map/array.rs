@@ -25,6 +25,13 @@ impl Array {
         (index < self.entries).then_some(index as usize)
     }
 
+    /// The address of an element, for a program on this CPU; none where it has none.
+    #[inline]
+    pub(crate) fn address(&self, index: u32, cpu: usize) -> Option<u64> {
+        let is_there = index < self.entries && (!self.values.is_percpu() || cpu < self.values.copies());
+        is_there.then(|| self.values.address(index as usize, cpu))
+    }
+
     /// Overwrites an element.
     pub(crate) fn update(&self, key: &[u8], from: Source<'_>, flags: UpdateFlags) -> Result<(), MapError> {
         let index = key.try_into().map_or(u32::MAX, u32::from_ne_bytes);

@@ -536,6 +536,15 @@ impl Map {
         }
     }
 
+    /// The array that the map is, if it is one.
+    #[inline]
+    pub(crate) fn array(&self) -> Option<&Array> {
+        match &self.inner.kind {
+            Kind::Array(array) => Some(array),
+            _ => None,
+        }
+    }
+
     /// Whether there are values of this CPU.
     fn check_cpu(&self, cpu: usize) -> Result<(), MapError> {
         let cpus = self.cpus();

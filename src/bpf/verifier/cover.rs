@@ -79,7 +79,7 @@ impl<'t> Cover<'t> {
             }
         }
         for (Record { id: old, .. }, Record { id: new, .. }) in old.records.iter().zip(&new.records) {
-            if !self.ids.same(*old, *new) && rule!("records-are-compared") {
+            if !self.ids.same(*old, *new) {
                 return None;
             }
         }

@@ -176,11 +176,7 @@ impl Walk<'_> {
             let fits = scalar.range.wide.umax >> bits == 0;
             let range = scalar.range.truncate(bits);
             let tag = scalar.tag_of_part(bits);
-            let spilled = if fits || !rule!("narrow-spills-truncate") {
-                *scalar
-            } else {
-                Scalar { range, id: 0, tag, node: scalar.node }
-            };
+            let spilled = if fits { *scalar } else { Scalar { range, id: 0, tag, node: scalar.node } };
             slot.bytes[..size].fill(Byte::Spill);
             slot.spill = Value::Scalar(spilled);
         } else {

@@ -5,8 +5,9 @@
 use super::execution::{Execution, Span};
 use super::inst::{alu, cmp};
 use super::pair::pairs;
-use super::{Code, Inst, TrapKind, function_handle, function_slot};
+use super::{Code, Inst, TrapKind, function_handle, function_slot, map_index};
 use crate::bpf::helper::HelperId;
+use crate::bpf::map::Map;
 use crate::bpf::memory::{
     acquire, load8, load16, load32, load64, release, store8, store16, store32, store64, update32, update64,
 };
@@ -292,6 +293,23 @@ impl<'r> Execution<'r> {
                         (self.reads, self.writes) = (self.reach, self.reach);
                     }
                 }};
+                (Lookup) => {
+                    self.pc = slot!();
+                    match self.text.maps.get(map_index(regs[1])).and_then(Map::array) {
+                        Some(array) => {
+                            self.fuel = self.fuel.checked_sub(1).ok_or(TrapKind::Fuel)?;
+                            // SAFETY: keys of arrays have 4 bytes, which may be read, by H of the contract: only where that is
+                            // proved there is such an instruction.
+                            let index = unsafe { load32(regs[2]) } as u32;
+                            regs[0] = array.address(index, self.cpu.number as usize).unwrap_or(0);
+                        }
+                        None => {
+                            let args = arguments(&regs);
+                            // SAFETY: as for other helpers.
+                            regs[0] = unsafe { self.call::<CHECKED>(&self.text.called[inst.imm as usize], args)? };
+                        }
+                    }
+                };
                 (JEq64Imm) => {
                     jump_if!(cmp::eq64(r!(dst), inst.imm))
                 };
@@ -570,6 +588,12 @@ impl<'r> Execution<'r> {
                                 exit!();
                             }
                         },
+                        Code::Lookup => {
+                            if CHECKED {
+                                unreachable!("that arguments are proved is so of programs that were verified");
+                            }
+                            run!(Lookup);
+                        }
                         Code::CallLocal => {
                             enter!(slot!().wrapping_add_signed(inst.offset as isize));
                         }

@@ -161,6 +161,8 @@ macro_rules! codes {
             Jump,
             MayGoto,
             CallHelper,
+            /// Of `bpf_map_lookup_elem`: only where its arguments are proved.
+            Lookup,
             CallLocal,
             CallRegister,
             TailCall,

@@ -33,6 +33,7 @@ macro_rules! pairs {
             Add64ImmMovImm = Add64Imm MovImm,
             Add64ImmAdd64Imm = Add64Imm Add64Imm,
             Add64ImmAdd64Reg = Add64Imm Add64Reg,
+            Add64ImmLookup = Add64Imm Lookup,
             Add64ImmSub64Imm = Add64Imm Sub64Imm,
             Add64ImmLoadImm64 = Add64Imm LoadImm64,
             Add64ImmJNe64Imm = Add64Imm JNe64Imm,
