@@ -13,6 +13,7 @@ mod common;
 
 use bpf_kernel::{Code, Def, Functions, prog_type, require_bpf, without_tracing};
 use bpf_typed::{Case, Choices, Profile, World};
+use perfring::bpf::TrapKind;
 use perfring::bpf::map::MapType;
 use perfring::record::ByteOrder;
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,14 +41,18 @@ const LEAKS: &[&str] = &[
     "Uninitialised",
 ];
 
-/// What the kernel refuses and that is fine here: a part of its message, and why. Beside these there are comparisons that tell
-/// more here (of a register with itself, of the end of a packet with its first byte, of more than six copies of a number), and the
-/// bounds of rests: what is so accepted is run, and not stopped.
+/// What the kernel refuses and that is fine here: a part of its message, and why. Beside these there is what is known here and
+/// not to the kernel, of which no message tells: of more than six copies of a number, for one. What is so accepted is run, and not
+/// stopped.
 const FINE: &[(&str, &str)] = &[
     ("unreachable insn", "instructions that nothing leads to are left alone"),
     (
         "tail_calls are not allowed when call stack of previous frames is",
         "the kernel's stack is small, and frames here are apart",
+    ),
+    (
+        "verifier bug: No program to jit",
+        "the kernel loses functions whose address is taken only where nothing leads to",
     ),
 ];
 
@@ -143,11 +148,16 @@ struct Figures {
     /// Programs that the kernel accepts, and those of them that are accepted here.
     kernel: u64,
     both: u64,
-    /// Accepted here only.
+    /// Accepted here only, for no reason that is told above.
     more: u64,
     /// Those of them that were stopped when they ran.
     unsafely: Vec<String>,
     tally: Tally,
+}
+
+/// Why a run was stopped, if not for its length.
+fn stopped(run: Result<u64, TrapKind>) -> Option<TrapKind> {
+    run.err().filter(|trap| *trap != TrapKind::Fuel)
 }
 
 fn compare(profile: Profile, type_: u32, restricted: bool, seeds: std::ops::Range<u64>) -> Figures {
@@ -188,9 +198,9 @@ fn compare(profile: Profile, type_: u32, restricted: bool, seeds: std::ops::Rang
                 figures.kernel += 1;
                 figures.both += u64::from(ours.is_none());
             }
-            (Err(why), None) if !FINE.iter().any(|(part, _)| why.contains(part)) => {
-                figures.more += 1;
-                if let Some(trap) = world.run(&case.program, *seed).into_iter().find_map(Result::err) {
+            (Err(why), None) => {
+                figures.more += u64::from(!FINE.iter().any(|(part, _)| why.contains(part)));
+                if let Some(trap) = world.run(&case.program, *seed).into_iter().find_map(stopped) {
                     figures.unsafely.push(format!("{profile:?} {seed}: {why}; {trap}\n{}", case.listing()));
                 }
             }
@@ -225,7 +235,7 @@ fn random_programs_get_the_kernels_verdict() {
         if let Some(example) = unsafely.first() {
             let _ = writeln!(failures, "{} accepted here only, and stopped, such as {example}", unsafely.len());
         }
-        if more * 100 > programs * 2 {
+        if more * 200 > programs {
             let _ = writeln!(failures, "{profile:?}: {more} are accepted that the kernel refuses");
         }
         if both * 100 < kernel * 95 {

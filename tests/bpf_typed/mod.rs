@@ -172,15 +172,23 @@ impl<'c, 'b> Generator<'c, 'b> {
                     });
                 }
                 _ => {
-                    self.emit("call bpf_get_prandom_u32#7");
+                    let any = self.any_number();
+                    self.emit(any);
                     self.emit(format!("r{reg} = r0"));
                 }
             }
         }
         for slot in 1..=8 {
             let reg = self.choices.pick(&["r7", "r8", "r9", "0", "1"]);
+            // Of more than six copies of a number the kernel does not narrow all.
+            let reg = if self.profile.is_kernel() && slot > 3 { self.choices.pick(&["0", "1", "2"]) } else { reg };
             self.emit(format!("*(u64 *)(r10 -{}) = {reg}", 8 * slot));
         }
+    }
+
+    /// The call of a helper that gives a number; the kernel knows less of random ones than is known here.
+    fn any_number(&self) -> &'static str {
+        if self.profile.is_kernel() { "call bpf_ktime_get_ns#5" } else { "call bpf_get_prandom_u32#7" }
     }
 
     fn scratch(&mut self) -> String {

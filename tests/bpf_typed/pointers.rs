@@ -1,7 +1,7 @@
 //! Statements on addresses.
 
-use super::{Generator, Profile};
 use super::world::{MAPS, VALUES};
+use super::{Generator, Profile};
 
 const SIZES: [(u64, &str); 4] = [(1, "u8"), (2, "u16"), (4, "u32"), (8, "u64")];
 
@@ -19,7 +19,9 @@ impl Generator<'_, '_> {
         self.emit(format!("{to} = {src}"));
         // Of rests the kernel knows nothing.
         match self.choices.below(10) {
-            form if form == 0 || (form == 1 && self.profile.is_kernel()) => self.emit(format!("{to} &= {}", power & !(align - 1))),
+            form if form == 0 || (form == 1 && self.profile.is_kernel()) => {
+                self.emit(format!("{to} &= {}", power & !(align - 1)))
+            }
             1 => {
                 self.emit(format!("{to} %= {}", rounded / align + 1));
                 self.emit(format!("{to} *= {align}"));
@@ -296,7 +298,8 @@ impl Generator<'_, '_> {
     fn compare(&mut self, start: &str, end: &str, n: u64, out: &str) {
         self.emit(format!("r4 = {start}"));
         self.emit(format!("r4 += {n}"));
-        if self.mistake() {
+        // Of the first byte alone the kernel knows nothing.
+        if self.mistake() && !self.profile.is_kernel() {
             self.emit(format!("r4 += -{n}"));
         }
         let inside = self.label();

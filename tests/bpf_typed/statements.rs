@@ -299,7 +299,8 @@ impl Generator<'_, '_> {
             _ => "r0 = 1",
         };
         let mut text = format!("{name}: {body}\n");
-        text += "call bpf_get_prandom_u32#7\nr7 = r0\n";
+        text += self.any_number();
+        text += "\nr7 = r0\n";
         text += end;
         text += "\nexit\n";
         self.functions.push(text);

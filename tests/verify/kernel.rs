@@ -101,7 +101,10 @@ pub fn ask(cases: &[Case]) -> Vec<Option<Said>> {
         if own || limits || matches!(case.verdict, Verdict::Unloaded { .. }) { None } else { number(&case.type_) }
     };
     let restricted: Vec<Option<Result<(), String>>> = bpf_kernel::without_tracing(|| {
-        cases.iter().map(|case| asked(case).filter(|(_, both)| *both).and_then(|(number, _)| load(case, number))).collect()
+        cases
+            .iter()
+            .map(|case| asked(case).filter(|(_, both)| *both).and_then(|(number, _)| load(case, number)))
+            .collect()
     });
     cases.iter().zip(restricted).map(|(case, bpf)| Some(Said { root: load(case, asked(case)?.0)?, bpf })).collect()
 }
