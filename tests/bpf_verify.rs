@@ -142,9 +142,6 @@ fn refusals() -> BTreeSet<String> {
     names
 }
 
-/// Refusals of programs that are not even loaded.
-const UNLOADED: &[&str] = &["Unverifiable"];
-
 #[test]
 fn every_case_gets_its_verdict_and_every_refusal_has_a_case() {
     let wanted = std::env::var("PERFRING_VERIFY_CASE").ok();
@@ -172,8 +169,7 @@ fn every_case_gets_its_verdict_and_every_refusal_has_a_case() {
     }
     assert!(failures == 0, "{failures} of {count} cases:\n{listing}");
     if wanted.is_none() {
-        let missing: Vec<_> =
-            refusals().into_iter().filter(|name| !named.contains(name) && !UNLOADED.contains(&name.as_str())).collect();
+        let missing: Vec<_> = refusals().into_iter().filter(|name| !named.contains(name)).collect();
         assert!(missing.is_empty(), "no case for {missing:?}");
         println!("{count} cases");
     }
@@ -211,10 +207,6 @@ fn the_documentation_shows_each_refusal_and_how_it_is_mended() {
             .map(|rest| rest.split_once("```").expect("the end of the example").0)
             .collect();
         let said: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("> ")).collect();
-        if UNLOADED.contains(&name) {
-            assert!(examples.is_empty(), "{name}");
-            continue;
-        }
         let ([refused, mended], [said]) = (&examples[..], &said[..]) else {
             panic!("{name}: {} examples and {} messages", examples.len(), said.len())
         };

@@ -106,6 +106,12 @@ mod tnum;
 mod trace;
 mod walk;
 
+/// Why programs are refused, and how they are mended.
+///
+#[doc = include_str!("refusals.md")]
+#[cfg(doc)]
+pub mod refusals {}
+
 pub use error::{Leave, Refusal, VerifyError};
 pub use kind::{Interval, Kind};
 

@@ -174,9 +174,9 @@ fn contexts_have_to_be_long_enough() {
     let memory = ProgramType::memory();
     let program = load(memory, &[], "r0 = *(u32 *)(r1 +12)\nexit");
     let verified = verified_with(&program, &Facts { context_len: 16, ..facts(&program, 1) });
-    let short = Err(RunError::ContextShort { size: 15, needed: 16 });
-    assert_eq!(run(&verified, &mut [0; 15]), short);
-    assert_eq!(short.unwrap_err().to_string(), "a context of 15 bytes, of which the program needs 16");
+    let short = RunError::ContextShort { size: 15, needed: 16 };
+    assert_eq!(short.to_string(), "a context of 15 bytes, of which the program needs 16");
+    assert_eq!(run(&verified, &mut [0; 15]), Err(short));
     assert_eq!(run(&verified, &mut [1; 16]), Ok(0x0101_0101));
     assert!(matches!(run(&program, &mut [0; 15]), Err(RunError::Trap(_))));
     // Called, it is as if its slot were empty, whatever calls it.
