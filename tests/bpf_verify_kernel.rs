@@ -16,11 +16,11 @@ use bpf_typed::{Case, Choices, Profile, World};
 use perfring::bpf::TrapKind;
 use perfring::bpf::map::MapType;
 use perfring::record::ByteOrder;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-const PROGRAMS: u64 = 1500;
+const PROGRAMS: u64 = 1000;
 
 /// The types, and whether they are loaded without the capabilities for tracing, too.
 const TYPES: [(Profile, u32, bool); 3] = [
@@ -41,9 +41,11 @@ const LEAKS: &[&str] = &[
     "Uninitialised",
 ];
 
-/// What the kernel refuses and that is fine here: a part of its message, and why. Beside these there is what is known here and
-/// not to the kernel, of which no message tells: of more than six copies of a number, for one. What is so accepted is run, and not
-/// stopped.
+/// What the kernel refuses and that is fine here: a part of its message, and why.
+///
+/// Beside these there is what is known here and not to the kernel, of which no message tells: quotients and rests, what loads from the
+/// packet may give, more than six copies of a number, and parts of a constant that was spilled. What is so accepted is run, and
+/// not stopped, and there is little of it.
 const FINE: &[(&str, &str)] = &[
     ("unreachable insn", "instructions that nothing leads to are left alone"),
     (
@@ -53,6 +55,10 @@ const FINE: &[(&str, &str)] = &[
     (
         "verifier bug: No program to jit",
         "the kernel loses functions whose address is taken only where nothing leads to",
+    ),
+    (
+        "verifier bug: static subprog leftover stack slots",
+        "the kernel is at odds with itself about loads from the packet that end a function",
     ),
 ];
 
@@ -68,15 +74,7 @@ struct Loadable {
 impl Loadable {
     fn of(case: &Case) -> Self {
         let insns = case.program.code().insns();
-        let mut starts = BTreeSet::from([0]);
-        for (slot, insn) in insns.iter().enumerate() {
-            // Calls of functions, and their addresses.
-            if matches!((insn.opcode, insn.src), (0x85, 1) | (0x18, 4)) {
-                starts.insert((slot as i64 + 1 + i64::from(insn.imm)) as usize);
-            }
-        }
-        let starts: Vec<usize> = starts.into_iter().collect();
-        let functions = (starts.len() > 1).then(|| Functions::at(&starts).expect("BTF"));
+        let functions = Functions::of(insns).expect("BTF");
         let insns = insns.iter().map(|insn| u64::from_ne_bytes(insn.to_bytes(ByteOrder::NATIVE))).collect();
         Self { insns, functions }
     }

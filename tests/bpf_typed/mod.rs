@@ -71,8 +71,8 @@ impl Profile {
     }
 }
 
-/// How seldom a choice is a wrong one.
-const MISTAKES: usize = 24;
+/// How seldom a choice is a wrong one: where verdicts are compared there are programs with many.
+const MISTAKES: [usize; 2] = [24, 6];
 
 /// A program that comes to be.
 pub struct Generator<'c, 'b> {
@@ -88,6 +88,7 @@ pub struct Generator<'c, 'b> {
     /// Whether the frame's slot at -80 has a pointer to a value of this map.
     kept: Option<usize>,
     profile: Profile,
+    mistakes: usize,
     /// What was used, for whoever counts.
     pub features: std::collections::BTreeSet<&'static str>,
 }
@@ -98,6 +99,7 @@ impl<'c, 'b> Generator<'c, 'b> {
         choices: &'c mut Choices<'b>,
         profile: Profile,
     ) -> (String, std::collections::BTreeSet<&'static str>) {
+        let mistakes = if profile.is_kernel() { choices.pick(&MISTAKES) } else { MISTAKES[0] };
         let mut this = Self {
             choices,
             text: String::new(),
@@ -107,6 +109,7 @@ impl<'c, 'b> Generator<'c, 'b> {
             level: 0,
             kept: None,
             profile,
+            mistakes,
             features: std::collections::BTreeSet::new(),
         };
         this.emit("r6 = r1");
@@ -138,7 +141,7 @@ impl<'c, 'b> Generator<'c, 'b> {
     }
 
     fn mistake(&mut self) -> bool {
-        self.choices.one_in(MISTAKES)
+        self.choices.one_in(self.mistakes)
     }
 
     fn feature(&mut self, name: &'static str) {

@@ -81,22 +81,29 @@ fn load(case: &Case, number: u32) -> Option<Result<(), String>> {
     let maps = maps?;
     let words: Vec<u64> =
         program.code().insns().iter().map(|insn| u64::from_le_bytes(insn.to_bytes(ByteOrder::Little))).collect();
-    let said = bpf_kernel::Program::load(number, &words, &maps.iter().collect::<Vec<_>>());
-    Some(said.map(drop).map_err(|refused| {
-        let line = refused.log.lines().rev().find(|line| {
+    // Only where the address of one is taken the kernel has to know of functions.
+    let functions = match case.program.contains("subprog[") {
+        true => bpf_kernel::Functions::of(program.code().insns()).ok()?,
+        false => None,
+    };
+    let maps: Vec<_> = maps.iter().collect();
+    let code = bpf_kernel::Code { prog_type: number, insns: &words, maps: &maps, functions: functions.as_ref() };
+    Some(code.load().map(drop).map_err(|errno| {
+        let (_, log) = code.logged_load(1);
+        let line = log.lines().rev().find(|line| {
             !line.is_empty()
                 && !line.starts_with("processed ")
                 && !line.starts_with("verification time")
                 && !line.starts_with("stack depth")
         });
-        format!("{:?}: {}", refused.errno, line.unwrap_or("no log"))
+        format!("{errno:?}: {}", line.unwrap_or("no log"))
     }))
 }
 
 /// What the kernel says of each of the cases; none of those that it has no way to be asked about.
 pub fn ask(cases: &[Case]) -> Vec<Option<Said>> {
     let asked = |case: &Case| {
-        let own = case.program.contains("subprog[") || case.options.dead || case.options.callx;
+        let own = case.options.dead || case.options.callx;
         let limits = case.options.insns.is_some() || case.options.memory.is_some() || case.options.stack.is_some();
         if own || limits || matches!(case.verdict, Verdict::Unloaded { .. }) { None } else { number(&case.type_) }
     };
