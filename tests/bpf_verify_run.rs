@@ -13,7 +13,7 @@ use bpf_typed::{Choices, Tally, World};
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-const PROGRAMS: u64 = 3000;
+const PROGRAMS: u64 = 1500;
 
 /// What programs are made of that must be in accepted ones.
 const FEATURES: &[&str] = &[

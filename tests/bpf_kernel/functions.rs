@@ -1,5 +1,7 @@
 //! What the kernel has to be told of the functions of a program before it takes the address of one.
 
+use perfring::bpf::insn::Insn;
+use std::collections::BTreeSet;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use super::{Result, address, bpf_fd, cmd};
@@ -38,6 +40,18 @@ impl Functions {
         // SAFETY: the attr mirrors the command's part; `btf` has `btf_size` bytes, and there is no log.
         let btf = unsafe { bpf_fd(cmd::BTF_LOAD, &mut attr)? };
         Ok(Self { btf, info: starts.iter().map(|&start| [start as u32, FUNCTION]).collect() })
+    }
+
+    /// The functions that a program calls, or takes the address of; none where there are none.
+    pub fn of(insns: &[Insn]) -> Result<Option<Self>> {
+        let mut starts = BTreeSet::from([0]);
+        for (slot, insn) in insns.iter().enumerate() {
+            if matches!((insn.opcode, insn.src), (0x85, 1) | (0x18, 4)) {
+                starts.insert((slot as i64 + 1 + i64::from(insn.imm)) as usize);
+            }
+        }
+        let starts: Vec<usize> = starts.into_iter().collect();
+        if starts.len() > 1 { Self::at(&starts).map(Some) } else { Ok(None) }
     }
 
     pub fn btf(&self) -> u32 {

@@ -5,6 +5,7 @@
 
 mod functions;
 mod map;
+mod privilege;
 mod program;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use std::os::fd::{FromRawFd as _, OwnedFd};
 use crate::common::skip;
 pub use functions::Functions;
 pub use map::{Batch, Def, Map, connect, possible_cpus};
+pub use privilege::without_tracing;
 pub use program::{Code, Input, Output, Program, Refused, test_run};
 
 /// `enum bpf_cmd`.

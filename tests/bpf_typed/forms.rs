@@ -132,7 +132,7 @@ impl Generator<'_, '_> {
 
     /// Puts the packet and its end into these registers.
     fn load_packet(&mut self, start: &str, end: &str) {
-        let (size, at) = if self.kernel { ("u32", [0, 4]) } else { ("u64", [16, 24]) };
+        let (size, at) = if self.profile.is_kernel() { ("u32", [0, 4]) } else { ("u64", [16, 24]) };
         self.emit(format!("{start} = *({size} *)(r6 +{})", at[0]));
         self.emit(format!("{end} = *({size} *)(r6 +{})", at[1]));
     }
@@ -285,7 +285,7 @@ impl Generator<'_, '_> {
         self.emit(format!("r2 = {b}"));
         // The kernel takes no number that may be below zero, whatever is added.
         let form = self.choices.below(5);
-        match if self.kernel && matches!(form, 1 | 4) { 0 } else { form } {
+        match if self.profile.is_kernel() && matches!(form, 1 | 4) { 0 } else { form } {
             0 => {
                 self.emit("r1 &= 7");
                 self.emit("r2 &= 15");
@@ -384,7 +384,7 @@ impl Generator<'_, '_> {
         self.emit(format!("r2 += {n}"));
         self.emit(format!("if r2 > r9 goto {out}"));
         match self.choices.below(6) {
-            0 if !self.kernel => {
+            0 if !self.profile.is_kernel() => {
                 self.emit("r1 = r6");
                 self.emit("r2 = map[idx:0] ll");
                 self.emit("call bpf_finalize_context");
@@ -405,7 +405,7 @@ impl Generator<'_, '_> {
 
     /// A callback that is given a slot with the address of a value.
     fn value_of_a_callback(&mut self) {
-        if self.kernel {
+        if self.profile.is_kernel() {
             return self.given_value();
         }
         self.feature("value in a callback");

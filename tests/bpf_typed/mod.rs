@@ -57,8 +57,27 @@ impl<'b> Choices<'b> {
     }
 }
 
-/// How seldom a choice is a wrong one.
-const MISTAKES: usize = 24;
+/// What runs the programs, and so what their context is and which helpers there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// This crate, with all that it has.
+    Own,
+    /// The kernel too, with a packet.
+    Xdp,
+    /// The kernel too, with loads from a packet by instructions of their own.
+    Socket,
+    /// The kernel too, with helpers that trace.
+    Tracepoint,
+}
+
+impl Profile {
+    pub fn is_kernel(self) -> bool {
+        self != Self::Own
+    }
+}
+
+/// How seldom a choice is a wrong one: where verdicts are compared there are programs with many.
+const MISTAKES: [usize; 2] = [24, 6];
 
 /// A program that comes to be.
 pub struct Generator<'c, 'b> {
@@ -73,15 +92,19 @@ pub struct Generator<'c, 'b> {
     level: usize,
     /// Whether the frame's slot at -80 has a pointer to a value of this map.
     kept: Option<usize>,
-    /// Whether the kernel has to have what is used: the context is that of XDP programs.
-    kernel: bool,
+    profile: Profile,
+    mistakes: usize,
     /// What was used, for whoever counts.
     pub features: std::collections::BTreeSet<&'static str>,
 }
 
 impl<'c, 'b> Generator<'c, 'b> {
-    /// The text of a program; with `kernel` set of one that the kernel may take, for XDP.
-    pub fn program(choices: &'c mut Choices<'b>, kernel: bool) -> (String, std::collections::BTreeSet<&'static str>) {
+    /// The text of a program.
+    pub fn program(
+        choices: &'c mut Choices<'b>,
+        profile: Profile,
+    ) -> (String, std::collections::BTreeSet<&'static str>) {
+        let mistakes = if profile.is_kernel() { choices.pick(&MISTAKES) } else { MISTAKES[0] };
         let mut this = Self {
             choices,
             text: String::new(),
@@ -90,7 +113,8 @@ impl<'c, 'b> Generator<'c, 'b> {
             depth: 0,
             level: 0,
             kept: None,
-            kernel,
+            profile,
+            mistakes,
             features: std::collections::BTreeSet::new(),
         };
         this.emit("r6 = r1");
@@ -122,7 +146,7 @@ impl<'c, 'b> Generator<'c, 'b> {
     }
 
     fn mistake(&mut self) -> bool {
-        self.choices.one_in(MISTAKES)
+        self.choices.one_in(self.mistakes)
     }
 
     fn feature(&mut self, name: &'static str) {
@@ -149,21 +173,30 @@ impl<'c, 'b> Generator<'c, 'b> {
                 }
                 1 if self.level == 0 => {
                     let size = self.choices.pick(&["u64", "u32", "u16", "u8"]);
-                    self.emit(match self.kernel {
-                        true => format!("r{reg} = *(u32 *)(r6 +12)"),
-                        false => format!("r{reg} = *({size} *)(r6 +8)"),
+                    self.emit(match self.profile {
+                        Profile::Own | Profile::Tracepoint => format!("r{reg} = *({size} *)(r6 +8)"),
+                        Profile::Xdp => format!("r{reg} = *(u32 *)(r6 +12)"),
+                        Profile::Socket => format!("r{reg} = *(u32 *)(r6 +0)"),
                     });
                 }
                 _ => {
-                    self.emit("call bpf_get_prandom_u32#7");
+                    let any = self.any_number();
+                    self.emit(any);
                     self.emit(format!("r{reg} = r0"));
                 }
             }
         }
         for slot in 1..=8 {
             let reg = self.choices.pick(&["r7", "r8", "r9", "0", "1"]);
+            // Of more than six copies of a number the kernel does not narrow all.
+            let reg = if self.profile.is_kernel() && slot > 3 { self.choices.pick(&["0", "1", "2"]) } else { reg };
             self.emit(format!("*(u64 *)(r10 -{}) = {reg}", 8 * slot));
         }
+    }
+
+    /// The call of a helper that gives a number; the kernel knows less of random ones than is known here.
+    fn any_number(&self) -> &'static str {
+        if self.profile.is_kernel() { "call bpf_ktime_get_ns#5" } else { "call bpf_get_prandom_u32#7" }
     }
 
     fn scratch(&mut self) -> String {

@@ -1,7 +1,7 @@
 //! Statements on addresses.
 
-use super::Generator;
 use super::world::{MAPS, VALUES};
+use super::{Generator, Profile};
 
 const SIZES: [(u64, &str); 4] = [(1, "u8"), (2, "u16"), (4, "u32"), (8, "u64")];
 
@@ -19,7 +19,9 @@ impl Generator<'_, '_> {
         self.emit(format!("{to} = {src}"));
         // Of rests the kernel knows nothing.
         match self.choices.below(10) {
-            form if form == 0 || (form == 1 && self.kernel) => self.emit(format!("{to} &= {}", power & !(align - 1))),
+            form if form == 0 || (form == 1 && self.profile.is_kernel()) => {
+                self.emit(format!("{to} &= {}", power & !(align - 1)))
+            }
             1 => {
                 self.emit(format!("{to} %= {}", rounded / align + 1));
                 self.emit(format!("{to} *= {align}"));
@@ -204,7 +206,7 @@ impl Generator<'_, '_> {
                 self.feature("spilled value");
             }
             // The kernel takes no other comparison than one with 0 itself.
-            3 if !self.kernel => {
+            3 if !self.profile.is_kernel() => {
                 self.emit("r4 = 0");
                 self.emit(format!("if r4 == r0 goto {out}"));
             }
@@ -225,7 +227,7 @@ impl Generator<'_, '_> {
                 self.emit(format!("if r1 < {len} goto {top}"));
                 self.feature("loop over a value");
             }
-            1 => {
+            1 if self.has_comm() => {
                 self.emit("r1 = r0");
                 self.emit(format!("r2 = {}", len / 2));
                 self.emit("call bpf_get_current_comm#16");
@@ -296,7 +298,8 @@ impl Generator<'_, '_> {
     fn compare(&mut self, start: &str, end: &str, n: u64, out: &str) {
         self.emit(format!("r4 = {start}"));
         self.emit(format!("r4 += {n}"));
-        if self.mistake() {
+        // Of the first byte alone the kernel knows nothing.
+        if self.mistake() && !self.profile.is_kernel() {
             self.emit(format!("r4 += -{n}"));
         }
         let inside = self.label();
@@ -322,11 +325,17 @@ impl Generator<'_, '_> {
 
     /// An access of the packet.
     pub(super) fn packet(&mut self) {
+        match self.profile {
+            Profile::Own | Profile::Xdp => {}
+            Profile::Socket => return self.legacy_load(),
+            Profile::Tracepoint => return self.value(),
+        }
         self.feature("packet");
         let out = self.label();
         let n = 1 + self.choices.below(40) as u64;
-        self.emit(if self.kernel { "r2 = *(u32 *)(r6 +0)" } else { "r2 = *(u64 *)(r6 +16)" });
-        self.emit(if self.kernel { "r3 = *(u32 *)(r6 +4)" } else { "r3 = *(u64 *)(r6 +24)" });
+        let xdp = self.profile == Profile::Xdp;
+        self.emit(if xdp { "r2 = *(u32 *)(r6 +0)" } else { "r2 = *(u64 *)(r6 +16)" });
+        self.emit(if xdp { "r3 = *(u32 *)(r6 +4)" } else { "r3 = *(u64 *)(r6 +24)" });
         match self.choices.below(4) {
             0 => {
                 // A part that is not known.
@@ -377,7 +386,7 @@ impl Generator<'_, '_> {
 
     /// A writable buffer: reserved, filled and committed.
     pub(super) fn buffer(&mut self) {
-        if self.kernel {
+        if self.profile.is_kernel() {
             return self.packet();
         }
         self.feature("buffer");
@@ -492,7 +501,12 @@ impl Generator<'_, '_> {
     pub(super) fn helper(&mut self) {
         let form = self.choices.below(8);
         // What the kernel has for other types only, or not at all.
-        let form = if self.kernel && matches!(form, 3 | 5) { 7 } else { form };
+        let form = match form {
+            3 if matches!(self.profile, Profile::Xdp | Profile::Socket) => 7,
+            2 if !self.has_comm() => 7,
+            5 if self.profile.is_kernel() => 7,
+            form => form,
+        };
         match form {
             0 => {
                 self.feature("perf_event_output");
@@ -583,10 +597,33 @@ impl Generator<'_, '_> {
         self.feature("context");
         let reg = self.scratch();
         let (bytes, name) = self.choices.pick(&SIZES);
-        if self.kernel {
-            let at = self.choices.pick(&[12, 16]);
-            let at = if self.mistake() { at + 9 } else { at };
-            return self.emit(format!("{reg} = *(u32 *)(r6 +{at})"));
+        match self.profile {
+            Profile::Own => {}
+            Profile::Xdp => {
+                let at = self.choices.pick(&[12, 16]);
+                let at = if self.mistake() { at + 9 } else { at };
+                return self.emit(format!("{reg} = *(u32 *)(r6 +{at})"));
+            }
+            Profile::Socket => {
+                // The words in the middle may be written.
+                let at = 48 + 4 * self.choices.below(5);
+                let at = if self.mistake() { self.choices.pick(&[at + 1, 68, 76, 192]) } else { at };
+                let form = self.choices.below(3);
+                return self.emit(match form {
+                    0 => format!("*(u32 *)(r6 +{at}) = {reg}"),
+                    1 => format!("{reg} = *({name} *)(r6 +{})", at / 8 * 8),
+                    _ => format!("{reg} = *(u32 *)(r6 +{at})"),
+                });
+            }
+            Profile::Tracepoint => {
+                let at = 8 + bytes * self.choices.below(16 / bytes as usize) as u64;
+                let at = if self.mistake() { self.choices.pick(&[0, 7, at + 1, 8190]) } else { at };
+                let store = self.mistake();
+                return self.emit(match store {
+                    true => format!("*({name} *)(r6 +{at}) = {reg}"),
+                    false => format!("{reg} = *({name} *)(r6 +{at})"),
+                });
+            }
         }
         match self.choices.below(3) {
             0 => {
@@ -600,5 +637,23 @@ impl Generator<'_, '_> {
                 self.emit(format!("{reg} = *({name} *)(r6 +{at})"));
             }
         }
+    }
+
+    /// Whether there is `bpf_get_current_comm`: the kernel has it for programs that trace.
+    fn has_comm(&self) -> bool {
+        matches!(self.profile, Profile::Own | Profile::Tracepoint)
+    }
+
+    /// A load from the packet that ends the function where there is nothing.
+    fn legacy_load(&mut self) {
+        self.feature("legacy load");
+        let name = self.choices.pick(&["u8", "u16", "u32"]);
+        let reg = self.scratch();
+        let at = self.choices.pick(&["0", "14", "-4096", &reg]).to_owned();
+        self.emit(format!("r0 = *({name} *)skb[{at}]"));
+        if self.mistake() {
+            self.emit(format!("{reg} = r1"));
+        }
+        self.emit(format!("{reg} = r0"));
     }
 }

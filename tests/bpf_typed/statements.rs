@@ -23,8 +23,7 @@ impl Generator<'_, '_> {
             23..=24 if nested => self.branch(),
             25..=26 if nested => self.counted_loop(),
             27 if nested && self.level < 3 => self.call(),
-            // The kernel has to be told of the functions whose addresses are taken.
-            28 if nested && self.level < 3 && !self.kernel => self.callback(),
+            28 if nested && self.level < 3 => self.callback(),
             29 => self.tail_call(),
             _ => self.arithmetic(),
         }
@@ -136,9 +135,9 @@ impl Generator<'_, '_> {
         let (otherwise, end) = (self.label(), self.label());
         let wide = self.choices.below(2) == 0;
         let half = |reg: String| if wide { reg } else { reg.replace('r', "w") };
-        // The kernel goes both ways where a register is compared with itself.
-        let registers = self.choices.below(2) == 0 && !(self.kernel && a == b);
-        let second = if registers { half(b) } else { self.number().to_string() };
+        // Of a comparison with itself the kernel knows nothing.
+        let alone = a == b && self.profile.is_kernel();
+        let second = if self.choices.below(2) == 0 && !alone { half(b) } else { self.number().to_string() };
         self.emit(format!("if {} {op} {second} goto {otherwise}", half(a)));
         let kept = self.kept;
         let count = self.choices.below(3);
@@ -301,7 +300,8 @@ impl Generator<'_, '_> {
             _ => "r0 = 1",
         };
         let mut text = format!("{name}: {body}\n");
-        text += "call bpf_get_prandom_u32#7\nr7 = r0\n";
+        text += self.any_number();
+        text += "\nr7 = r0\n";
         text += end;
         text += "\nexit\n";
         self.functions.push(text);

@@ -1,6 +1,6 @@
 //! What the programs run in.
 
-use super::{Choices, Generator};
+use super::{Choices, Generator, Profile};
 use perfring::bpf::insn::{Listing, assemble_with};
 use perfring::bpf::map::{Map, MapDef, MapFlags, MapType, UpdateFlags};
 use perfring::bpf::program_type::{ContextLayout, Field, Pointer};
@@ -72,6 +72,7 @@ fn type_() -> ProgramType {
 
 /// Types, maps and a machine, for many programs.
 pub struct World {
+    profile: Profile,
     pub type_: ProgramType,
     pub maps: Vec<Map>,
     pub(super) machine: Machine,
@@ -83,11 +84,16 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
-        Self::of(type_())
+        Self::of(Profile::Own)
     }
 
-    /// Of programs of this type.
-    pub fn of(type_: ProgramType) -> Self {
+    pub fn of(profile: Profile) -> Self {
+        let type_ = match profile {
+            Profile::Own => type_(),
+            Profile::Xdp => ProgramType::xdp().clone(),
+            Profile::Socket => ProgramType::socket_filter().clone(),
+            Profile::Tracepoint => ProgramType::tracepoint().clone(),
+        };
         let map = |def: MapDef| Map::new(&def, CPUS).expect("a map");
         let maps = vec![
             map(MapDef::array("array", 64, 1)),
@@ -114,7 +120,7 @@ impl World {
         }
         let ringbuf = maps[4].take_consumer().expect("a ring buffer").expect("its consumer");
         let filler = Self::load_of(&type_, &maps, FILLER).expect("a program");
-        let world = Self { type_, maps, machine, filler, rings, ringbuf };
+        let world = Self { profile, type_, maps, machine, filler, rings, ringbuf };
         let target = world.load("*(u64 *)(r10 -8) = r1\nr0 = 42\nexit").expect("a program");
         world.maps[6].set_program(0, Some(&target)).expect("a slot");
         world
@@ -190,9 +196,8 @@ impl World {
 
     /// A program, and what the verifier says of it.
     pub fn generate(&self, choices: &mut Choices<'_>) -> Case {
-        let kernel = self.type_ == *ProgramType::xdp();
-        let (mut text, features) = Generator::program(choices, kernel);
-        if !kernel && choices.one_in(2) {
+        let (mut text, features) = Generator::program(choices, self.profile);
+        if self.profile == Profile::Own && choices.one_in(2) {
             // Of numbers that are the same once more.
             text = text.replace(RANDOM, "call bpf_get_current_pid_tgid#14");
         }

@@ -1,17 +1,10 @@
 //! What the running kernel says of the cases.
 
-#![allow(unsafe_code, reason = "capset(2) has no wrapper in libc")]
-
 use super::table::{Case, Verdict};
 use super::types;
 use crate::bpf_kernel::{self, Def, prog_type};
 use perfring::bpf::map::{MapFlags, MapType};
 use perfring::record::ByteOrder;
-
-/// `_LINUX_CAPABILITY_VERSION_3`
-const VERSION: u32 = 0x2008_0522;
-const CAP_SYS_ADMIN: u32 = 21;
-const CAP_PERFMON: u32 = 38;
 
 /// What the kernel says, with all privileges and, where it can be asked, without those for tracing.
 #[derive(Debug)]
@@ -53,26 +46,6 @@ fn number(type_: &str) -> Option<(u32, bool)> {
     })
 }
 
-/// Gives up, in this thread only, the capabilities for tracing. It has no way back.
-fn drop_tracing() {
-    #[repr(C)]
-    struct Header {
-        version: u32,
-        pid: i32,
-    }
-    let mut header = Header { version: VERSION, pid: 0 };
-    let mut data = [0_u32; 6];
-    // SAFETY: the header is of version 3, for which the kernel writes six words.
-    assert_eq!(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, &raw mut data) }, 0);
-    for cap in [CAP_SYS_ADMIN, CAP_PERFMON] {
-        // Effective, permitted, inheritable; the lower 32 and then the upper.
-        let at = 3 * (cap / 32) as usize;
-        data[at..at + 2].iter_mut().for_each(|word| *word &= !(1 << (cap % 32)));
-    }
-    // SAFETY: as above; the kernel reads six words. It is for the calling thread alone.
-    assert_eq!(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, &raw const data) }, 0);
-}
-
 fn load(case: &Case, number: u32) -> Option<Result<(), String>> {
     let program = types::program(case).ok()?.ok()?;
     if program.maps().iter().filter_map(perfring::bpf::map::Map::owner).any(|owner| owner != program.type_()) {
@@ -108,35 +81,37 @@ fn load(case: &Case, number: u32) -> Option<Result<(), String>> {
     let maps = maps?;
     let words: Vec<u64> =
         program.code().insns().iter().map(|insn| u64::from_le_bytes(insn.to_bytes(ByteOrder::Little))).collect();
-    let said = bpf_kernel::Program::load(number, &words, &maps.iter().collect::<Vec<_>>());
-    Some(said.map(drop).map_err(|refused| {
-        let line = refused.log.lines().rev().find(|line| {
+    // Only where the address of one is taken the kernel has to know of functions.
+    let functions = match case.program.contains("subprog[") {
+        true => bpf_kernel::Functions::of(program.code().insns()).ok()?,
+        false => None,
+    };
+    let maps: Vec<_> = maps.iter().collect();
+    let code = bpf_kernel::Code { prog_type: number, insns: &words, maps: &maps, functions: functions.as_ref() };
+    Some(code.load().map(drop).map_err(|errno| {
+        let (_, log) = code.logged_load(1);
+        let line = log.lines().rev().find(|line| {
             !line.is_empty()
                 && !line.starts_with("processed ")
                 && !line.starts_with("verification time")
                 && !line.starts_with("stack depth")
         });
-        format!("{:?}: {}", refused.errno, line.unwrap_or("no log"))
+        format!("{errno:?}: {}", line.unwrap_or("no log"))
     }))
 }
 
 /// What the kernel says of each of the cases; none of those that it has no way to be asked about.
 pub fn ask(cases: &[Case]) -> Vec<Option<Said>> {
     let asked = |case: &Case| {
-        let own = case.program.contains("subprog[") || case.options.dead || case.options.callx;
+        let own = case.options.dead || case.options.callx;
         let limits = case.options.insns.is_some() || case.options.memory.is_some() || case.options.stack.is_some();
         if own || limits || matches!(case.verdict, Verdict::Unloaded { .. }) { None } else { number(&case.type_) }
     };
-    let restricted: Vec<_> = std::thread::scope(|scope| {
-        let asking = scope.spawn(|| {
-            drop_tracing();
-            cases
-                .iter()
-                .map(|case| asked(case).filter(|(_, both)| *both).and_then(|(number, _)| load(case, number)))
-                .collect()
-        });
-        asking.join().expect("the thread without capabilities")
+    let restricted: Vec<Option<Result<(), String>>> = bpf_kernel::without_tracing(|| {
+        cases
+            .iter()
+            .map(|case| asked(case).filter(|(_, both)| *both).and_then(|(number, _)| load(case, number)))
+            .collect()
     });
-    let restricted: Vec<Option<Result<(), String>>> = restricted;
     cases.iter().zip(restricted).map(|(case, bpf)| Some(Said { root: load(case, asked(case)?.0)?, bpf })).collect()
 }

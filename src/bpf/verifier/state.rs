@@ -370,6 +370,9 @@ impl State {
     }
 
     pub(super) fn memory(&self) -> usize {
-        size_of::<Self>() + self.frames.iter().map(|frame| frame.memory()).sum::<usize>()
+        size_of::<Self>()
+            + self.frames.iter().map(|frame| frame.memory()).sum::<usize>()
+            + self.records.capacity() * size_of::<Record>()
+            + self.buffers.capacity() * size_of::<Buffer>()
     }
 }
