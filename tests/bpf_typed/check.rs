@@ -106,6 +106,14 @@ impl World {
         Ok(runs)
     }
 
+    /// Runs a program with every access tested, and no other way.
+    pub fn check_tested(&mut self, program: &Program, seed: u64) -> Result<Runs, String> {
+        let mut runs = Runs::default();
+        let left = self.left(program, Conditions { seed, filled: 0, eventless: false });
+        runs.count("with every access tested", &left)?;
+        Ok(runs)
+    }
+
     /// Runs a program on a few contexts and packets.
     fn left(&mut self, program: &Program, conditions: Conditions) -> Vec<Left> {
         self.reset(conditions.seed);
@@ -203,7 +211,8 @@ impl Left {
         } else if self.packet != other.packet {
             "packets".to_owned()
         } else if self.values != other.values {
-            format!("values {:?} and {:?}", self.values, other.values)
+            let at = self.values.iter().zip(&other.values).take_while(|(one, other)| one == other).count();
+            format!("values {:?} and {:?}", self.values.get(at), other.values.get(at))
         } else {
             let at = self.records.iter().zip(&other.records).take_while(|(one, other)| one == other).count();
             let records = [&self.records, &other.records].map(|records| records.get(at));

@@ -283,7 +283,9 @@ impl Generator<'_, '_> {
         let (a, b) = (self.scratch(), self.scratch());
         self.emit(format!("r1 = {a}"));
         self.emit(format!("r2 = {b}"));
-        match self.choices.below(5) {
+        // The kernel takes no number that may be below zero, whatever is added.
+        let form = self.choices.below(5);
+        match if self.profile.is_kernel() && matches!(form, 1 | 4) { 0 } else { form } {
             0 => {
                 self.emit("r1 &= 7");
                 self.emit("r2 &= 15");

@@ -109,7 +109,7 @@ impl World {
         ];
         maps[7].update(&[0; 4], &Self::constant(), UpdateFlags::Any).expect("an update");
         maps[7].freeze();
-        let machine = Machine::builder(CPUS).fuel(Some(2_000_000)).build();
+        let machine = Machine::builder(CPUS).fuel(Some(200_000)).build();
         let mut rings = Vec::new();
         for cpu in 0..CPUS as u32 {
             let ring = Ring::confined(8).private().expect("a ring");
