@@ -43,9 +43,9 @@ const LEAKS: &[&str] = &[
 
 /// What the kernel refuses and that is fine here: a part of its message, and why.
 ///
-/// Beside these there is what is known here and not to the kernel, of which no message tells: quotients, rests and negations, what
-/// loads from the packet may give, more than six copies of a number, parts of a constant that was spilled, and a number less itself. What is so
-/// accepted is run, and not stopped, and there is little of it.
+/// Beside these there is what is known here and not to the kernel, of which no message tells: quotients, rests and negations, a
+/// number less itself, what loads from the packet may give, more than six copies of a number, and parts of a constant that
+/// was spilled. What is so accepted is run, and not stopped, and there is little of it.
 const FINE: &[(&str, &str)] = &[
     ("unreachable insn", "instructions that nothing leads to are left alone"),
     ("BPF program is too large", "paths are counted otherwise"),
