@@ -10,7 +10,7 @@ mod verify;
 
 use perfring::bpf::map::MapType;
 use perfring::bpf::verifier::{LogLevel, VerifyOptions};
-use perfring::bpf::{Context, Event, Machine, Program, RunError, TrapKind};
+use perfring::bpf::{Context, Event, Helpers, Machine, Program, RunError, TrapKind};
 use perfring::record::SampleType;
 use perfring::ring::Ring;
 use std::collections::BTreeSet;
@@ -100,10 +100,14 @@ fn judge(case: &Case, level: LogLevel) -> Said {
     }
 }
 
-/// Runs a program in checked mode; what went wrong.
-fn run(case: &Case, program: &Program) -> Result<(), String> {
+/// What a run left: the result, if it came to its end, the context and the packet.
+type Left = (Option<u64>, Vec<u8>, Vec<u8>);
+
+/// Runs a program on several inputs, with events and without.
+fn runs(program: &Program) -> Result<Vec<Left>, RunError> {
+    let mut left = Vec::new();
     for filled in [false, true] {
-        let machine = Machine::builder(1).fuel(Some(1 << 20)).build();
+        let machine = Machine::builder(1).fuel(Some(1 << 18)).build();
         let ring = Ring::confined(4).private().expect("a ring");
         // Reservations fail where there is no event.
         let events = program.maps().iter().find(|map| map.def().type_ == MapType::PerfEventArray);
@@ -116,13 +120,28 @@ fn run(case: &Case, program: &Program) -> Result<(), String> {
             for packet in [0, 64] {
                 let mut context = vec![byte; program.type_().context().size().unwrap_or(8192)];
                 let mut packet = vec![byte; packet];
-                match machine.run(program, Context::new(&mut context).packet(&mut packet)) {
+                let result = match machine.run(program, Context::new(&mut context).packet(&mut packet)) {
+                    Ok(result) => Some(result),
                     // A loop that ends may take longer than this machine has patience.
-                    Ok(_) | Err(RunError::Trap(perfring::bpf::Trap { kind: TrapKind::Fuel, .. })) => {}
-                    Err(error) => return Err(format!("accepted, and then, in checked mode: {error} ({})", case.type_)),
-                }
+                    Err(RunError::Trap(trap)) if trap.kind == TrapKind::Fuel => None,
+                    Err(error) => return Err(error),
+                };
+                left.push((result, context, packet));
             }
         }
+    }
+    Ok(left)
+}
+
+/// Runs a program that was accepted in checked mode, and then as it was verified, with new maps: what went wrong.
+fn run(case: &Case, program: &Program) -> Result<(), String> {
+    let checked = runs(program).map_err(|error| format!("accepted, and then, in checked mode: {error}"))?;
+    let again = types::program(case)?.map_err(|error| error.to_string())?;
+    let verified = again.verify(&options(case)).map_err(|error| format!("accepted, and the next time: {error}"))?;
+    let verified = runs(verified.program()).map_err(|error| format!("accepted, and then, without tests: {error}"))?;
+    let varies = ["_ktime_", "_prandom_", "_current_"].iter().any(|helper| case.program.contains(helper));
+    if checked.iter().zip(&verified).any(|(a, b)| !varies && a.0.is_some() && b.0.is_some() && a != b) {
+        return Err("with tests and without it does not the same".to_owned());
     }
     Ok(())
 }
@@ -147,7 +166,7 @@ fn every_case_gets_its_verdict_and_every_refusal_has_a_case() {
     let wanted = std::env::var("PERFRING_VERIFY_CASE").ok();
     let level = if wanted.is_some() { LogLevel::All } else { LogLevel::None };
     let (mut count, mut failures, mut named) = (0, 0, BTreeSet::new());
-    let mut listing = String::new();
+    let (mut listing, mut accepted) = (String::new(), Vec::new());
     for case in tables() {
         let at = format!("{}:{}: {}", case.file, case.line, case.title);
         if wanted.as_ref().is_some_and(|wanted| !at.contains(wanted.as_str())) {
@@ -156,6 +175,9 @@ fn every_case_gets_its_verdict_and_every_refusal_has_a_case() {
         count += 1;
         let said = judge(&case, level);
         named.extend(said.refusal);
+        if case.verdict == Verdict::Accepted {
+            accepted.push(case.program.clone());
+        }
         if wanted.is_some() {
             println!("{at}\n{}", said.log);
         }
@@ -169,6 +191,11 @@ fn every_case_gets_its_verdict_and_every_refusal_has_a_case() {
     }
     assert!(failures == 0, "{failures} of {count} cases:\n{listing}");
     if wanted.is_none() {
+        let accepted: BTreeSet<&str> = accepted.iter().flat_map(|program| program.lines()).collect();
+        let called = |name: &str| accepted.contains(format!("call {name}").as_str());
+        let names = Helpers::standard().ids().filter_map(|id| Helpers::standard().prototype(id));
+        let missing: Vec<_> = names.map(|prototype| &prototype.name).filter(|name| !called(name)).collect();
+        assert!(missing.is_empty(), "no case that is accepted for {missing:?}");
         let missing: Vec<_> = refusals().into_iter().filter(|name| !named.contains(name)).collect();
         assert!(missing.is_empty(), "no case for {missing:?}");
         println!("{count} cases");

@@ -13,7 +13,6 @@ mod common;
 
 use bpf_kernel::{Code, Def, Functions, prog_type, require_bpf, without_tracing};
 use bpf_typed::{Case, Choices, Profile, World};
-use perfring::bpf::TrapKind;
 use perfring::bpf::map::MapType;
 use perfring::record::ByteOrder;
 use std::collections::BTreeMap;
@@ -155,11 +154,6 @@ struct Figures {
     tally: Tally,
 }
 
-/// Why a run was stopped, if not for its length.
-fn stopped(run: Result<u64, TrapKind>) -> Option<TrapKind> {
-    run.err().filter(|trap| *trap != TrapKind::Fuel)
-}
-
 fn compare(profile: Profile, type_: u32, restricted: bool, seeds: std::ops::Range<u64>) -> Figures {
     let mut world = World::of(profile);
     let maps = kernel_maps(&world);
@@ -200,8 +194,10 @@ fn compare(profile: Profile, type_: u32, restricted: bool, seeds: std::ops::Rang
             }
             (Err(why), None) => {
                 figures.more += u64::from(!FINE.iter().any(|(part, _)| why.contains(part)));
-                if let Some(trap) = world.run(&case.program, *seed).into_iter().find_map(stopped) {
-                    figures.unsafely.push(format!("{profile:?} {seed}: {why}; {trap}\n{}", case.listing()));
+                if let Ok(verified) = &case.verdict
+                    && let Err(wrong) = world.check(case, verified, *seed)
+                {
+                    figures.unsafely.push(format!("{profile:?} {seed}: {why}; {wrong}\n{}", case.listing()));
                 }
             }
             (Err(_), _) => {}

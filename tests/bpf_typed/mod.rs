@@ -3,12 +3,17 @@
 //! Before each statement, and after it, `r6` is the context, `r7` to `r9` are numbers, and so are the first slots of the frame; what
 //! a statement needs of pointers it makes and forgets, or keeps in the slots behind for a later one to take up.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 
+mod check;
+mod forms;
 mod pointers;
 mod statements;
+mod tally;
 mod world;
 
+pub use check::Runs;
+pub use tally::Tally;
 pub use world::{Case, World};
 
 use std::fmt::Write as _;

@@ -8,7 +8,8 @@ const JMP: [&str; 11] = ["==", "!=", "&", ">", ">=", "<", "<=", "s>", "s>=", "s<
 impl Generator<'_, '_> {
     pub(super) fn statement(&mut self) {
         let nested = self.depth < 3;
-        match self.choices.below(30) {
+        match self.choices.below(36) {
+            30.. => self.form(),
             0..=3 => self.arithmetic(),
             4..=5 => self.stack(),
             6..=9 => self.value(),

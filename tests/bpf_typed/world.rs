@@ -5,7 +5,7 @@ use perfring::bpf::insn::{Listing, assemble_with};
 use perfring::bpf::map::{Map, MapDef, MapFlags, MapType, UpdateFlags};
 use perfring::bpf::program_type::{ContextLayout, Field, Pointer};
 use perfring::bpf::verifier::{Verified, VerifyError, VerifyOptions};
-use perfring::bpf::{Context, Event, Helpers, Machine, Program, ProgramType, RunError, TrapKind};
+use perfring::bpf::{Event, Helpers, Machine, Program, ProgramType};
 use perfring::record::SampleType;
 use perfring::ring::{Consumer, Ring};
 
@@ -25,6 +25,30 @@ pub const MAPS: [(u64, u64, bool); 10] = [
 
 /// Those with values that may be read and written.
 pub const VALUES: &[usize] = &[0, 1, 2, 3, 9];
+
+const RANDOM: &str = "call bpf_get_prandom_u32#7";
+
+const FILLER: &str = "
+    r6 = r1
+    r1 = r10
+    r1 += -480
+    r2 = 480
+    call bpf_get_current_comm
+    r1 = r6
+    r2 = map[idx:5] ll
+    r3 = 0
+    r4 = r10
+    r4 += -480
+    r5 = 480
+    call bpf_perf_event_output
+    r1 = map[idx:4] ll
+    r2 = r10
+    r2 += -480
+    r3 = 480
+    r4 = 0
+    call bpf_ringbuf_output
+    r0 = 0
+    exit";
 
 const CONTEXT: usize = 80;
 const CPUS: usize = 2;
@@ -46,15 +70,14 @@ fn type_() -> ProgramType {
     ProgramType::builder("typed", layout).all_helpers().finalized_at(0, 4).build()
 }
 
-/// What a program did on some input: what it returned, or why it was stopped.
-pub type Runs = Vec<Result<u64, TrapKind>>;
-
 /// Types, maps and a machine, for many programs.
 pub struct World {
     profile: Profile,
     pub type_: ProgramType,
     pub maps: Vec<Map>,
-    machine: Machine,
+    pub(super) machine: Machine,
+    /// A program that puts a record into each ring.
+    pub(super) filler: Program,
     rings: Vec<Consumer>,
     ringbuf: Consumer,
 }
@@ -96,18 +119,32 @@ impl World {
             rings.push(ring.consumer().expect("the consumer"));
         }
         let ringbuf = maps[4].take_consumer().expect("a ring buffer").expect("its consumer");
-        let world = Self { profile, type_, maps, machine, rings, ringbuf };
+        let filler = Self::load_of(&type_, &maps, FILLER).expect("a program");
+        let world = Self { profile, type_, maps, machine, filler, rings, ringbuf };
         let target = world.load("*(u64 *)(r10 -8) = r1\nr0 = 42\nexit").expect("a program");
         world.maps[6].set_program(0, Some(&target)).expect("a slot");
         world
     }
 
     pub fn load(&self, text: &str) -> Result<Program, String> {
+        Self::load_of(&self.type_, &self.maps, text)
+    }
+
+    fn load_of(type_: &ProgramType, maps: &[Map], text: &str) -> Result<Program, String> {
         let number = |name: &str| Helpers::standard().number(name).map(|id| id.0);
         let insns = assemble_with(text, &number).map_err(|error| format!("{error}\n{text}"))?;
-        let maps = self.maps.iter().cloned();
-        let program = Program::builder("typed", &self.type_).maps(maps).license("GPL").load(insns);
+        let maps = maps.iter().cloned();
+        let program = Program::builder("typed", type_).maps(maps).license("GPL").load(insns);
         program.map_err(|error| format!("{error}\n{text}"))
+    }
+
+    /// The same program with an array the values of which are 8 bytes shorter.
+    pub fn with_short_values(&self, program: &Program) -> Program {
+        let mut maps = self.maps.clone();
+        maps[0] = Map::new(&MapDef::array("array", 56, 1), CPUS).expect("a map");
+        let insns = program.code().insns().to_vec();
+        let builder = Program::builder("short", &self.type_).maps(maps).license("GPL");
+        builder.load(insns).expect("a program, as it was one before")
     }
 
     /// The maps as they were.
@@ -142,41 +179,54 @@ impl World {
         constant
     }
 
-    fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         for ring in self.rings.iter_mut().chain([&mut self.ringbuf]) {
             while ring.for_each(|_| {}).is_ok_and(|count| count != 0) {}
         }
     }
 
-    /// Runs a program on a few contexts and packets.
-    pub fn run(&mut self, program: &Program, seed: u64) -> Runs {
-        self.reset(seed);
-        let mut choices = Choices::of_seed(!seed);
-        let mut runs = Vec::new();
-        for packet in [0, 1, 13, 64, 70_000] {
-            let size = self.type_.context().size().unwrap_or(CONTEXT);
-            let mut context: Vec<u8> = (0..size).map(|_| choices.next() as u8).collect();
-            let mut packet = vec![packet as u8; packet];
-            let given = Context::new(&mut context).packet(&mut packet);
-            runs.push(match self.machine.run(program, given) {
-                Ok(r0) => Ok(r0),
-                Err(RunError::Trap(trap)) => Err(trap.kind),
-                Err(error) => panic!("{error}"),
-            });
-            if choices.one_in(2) {
-                self.drain();
-            }
+    /// All records that are in the rings.
+    pub(super) fn taken(&mut self) -> Vec<Vec<u8>> {
+        let mut records = Vec::new();
+        for ring in self.rings.iter_mut().chain([&mut self.ringbuf]) {
+            while ring.for_each(|record| records.push(record.bytes().to_vec())).is_ok_and(|count| count != 0) {}
         }
-        self.drain();
-        runs
+        records
     }
 
     /// A program, and what the verifier says of it.
     pub fn generate(&self, choices: &mut Choices<'_>) -> Case {
-        let (text, features) = Generator::program(choices, self.profile);
+        let (mut text, features) = Generator::program(choices, self.profile);
+        if self.profile == Profile::Own && choices.one_in(2) {
+            // Of numbers that are the same once more.
+            text = text.replace(RANDOM, "call bpf_get_current_pid_tgid#14");
+        }
         let program = self.load(&text).unwrap_or_else(|error| panic!("{error}"));
         let verdict = program.verify(&VerifyOptions::default());
         Case { text, features, program, verdict }
+    }
+
+    /// As little of an accepted program as still fails, and how it does.
+    pub fn smallest(&mut self, case: Case, why: String, seed: u64) -> (Case, String) {
+        let (mut case, mut why) = (case, why);
+        loop {
+            let lines: Vec<String> = case.text.lines().map(str::to_owned).collect();
+            let mut smaller = None;
+            for line in (0..lines.len()).rev() {
+                let text = [&lines[..line], &lines[line + 1..]].concat().join("\n");
+                let Ok(program) = self.load(&text) else { continue };
+                let Ok(verified) = program.verify(&VerifyOptions::default()) else { continue };
+                let candidate = Case { text, features: case.features.clone(), program, verdict: Ok(verified.clone()) };
+                if let Err(error) = self.check(&candidate, &verified, seed) {
+                    smaller = Some((candidate, error));
+                    break;
+                }
+            }
+            match smaller {
+                Some(found) => (case, why) = found,
+                None => return (case, why),
+            }
+        }
     }
 }
 
@@ -189,6 +239,12 @@ pub struct Case {
 }
 
 impl Case {
+    /// Whether what it does is not the same each time.
+    pub fn differs(&self) -> bool {
+        // What such a map drops depends on what was in it before.
+        self.text.contains(RANDOM) || self.text.contains("idx:3]")
+    }
+
     pub fn listing(&self) -> String {
         Listing::new(self.program.code()).to_string()
     }

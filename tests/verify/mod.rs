@@ -10,7 +10,8 @@
 //! ```
 //!
 //! The first line has the verdict, and what the case shows. The verdicts are
-//! - `accepted`: the program is verified. It is run, too, in checked mode, on several inputs, and no run may trap.
+//! - `accepted`: the program is verified. It is run, too, on several inputs, in checked mode and as it was verified: no run may trap,
+//!   and both have to do the same.
 //! - `refused`: it is loaded, and not verified. The line with `^` stands behind the instruction that is refused, and has how the
 //!   message starts. Where it can't be said at which instruction a program is refused, a line without indent has it:
 //!   `anywhere: MESSAGE`.

@@ -127,6 +127,7 @@ impl Walk<'_> {
             Target::Stack { .. } => {
                 let place = Place::new(&pointer, more, bytes)?;
                 place.check_aligned(&pointer)?;
+                self.tie(state, &place);
                 self.load_stack(state, &place)?
             }
             _ => {

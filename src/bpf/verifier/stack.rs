@@ -86,6 +86,22 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// A number that was spilled whole and is filled again is the same in both places.
+    pub(super) fn tie(&mut self, state: &mut State, place: &Place) {
+        if !place.is_fixed() || place.size != 8 {
+            return;
+        }
+        let index = Frame::slot_of(place.at.min);
+        let spill = state.frames[place.frame].slots.get(index).map(|slot| slot.spill);
+        if let Some(Value::Scalar(scalar)) = spill
+            && scalar.id == 0
+            && !scalar.range.bits.is_known()
+        {
+            let tied = Value::Scalar(Scalar { id: self.new_id(), ..scalar });
+            Rc::make_mut(&mut state.frames[place.frame]).slots[index].spill = tied;
+        }
+    }
+
     /// What a load of a register gives.
     pub(super) fn load_stack(&mut self, state: &State, place: &Place) -> Result<Value, Refusal> {
         self.grow(state, place);

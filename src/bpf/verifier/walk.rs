@@ -532,7 +532,7 @@ impl<'p> Walk<'p> {
             if !seen.insert((function, before, frames)) {
                 continue;
             }
-            let own = self.depths.get(&function).copied().unwrap_or(0).max(1).next_multiple_of(super::FRAME_GRANULE);
+            let own = self.depths.get(&function).copied().unwrap_or(0).next_multiple_of(super::FRAME_GRANULE);
             let bytes = before + own;
             if bytes > self.options.stack && rule!("StackDepth") {
                 return Err((function, Refusal::StackDepth { bytes, limit: self.options.stack }));
