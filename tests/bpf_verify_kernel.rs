@@ -42,11 +42,13 @@ const LEAKS: &[&str] = &[
 
 /// What the kernel refuses and that is fine here: a part of its message, and why.
 ///
-/// Beside these there is what is known here and not to the kernel, of which no message tells: quotients and rests, what loads from the
-/// packet may give, more than six copies of a number, and parts of a constant that was spilled. What is so accepted is run, and
-/// not stopped, and there is little of it.
+/// Beside these there is what is known here and not to the kernel, of which no message tells: quotients, rests and negations, a
+/// number less itself, what loads from the packet may give, more than six copies of a number, and parts of a constant that
+/// was spilled. What is so accepted is run, and not stopped, and there is little of it.
 const FINE: &[(&str, &str)] = &[
     ("unreachable insn", "instructions that nothing leads to are left alone"),
+    ("BPF program is too large", "paths are counted otherwise"),
+    ("jumps is too complex", "more branches may wait here"),
     (
         "tail_calls are not allowed when call stack of previous frames is",
         "the kernel's stack is small, and frames here are apart",
