@@ -126,7 +126,7 @@ impl World {
         let mut all = Vec::new();
         let lengths: [usize; 5] = [0, 1, 13, 64, 70_000];
         for (input, length) in lengths.into_iter().enumerate() {
-            let size = self.type_.context().size().unwrap_or(0);
+            let size = self.type_.context().size().unwrap_or(256);
             let mut context: Vec<u8> = (0..size).map(|_| choices.next() as u8).collect();
             let mut packet = vec![length as u8; length];
             let same = Same(AtomicU64::new(conditions.seed));
@@ -151,7 +151,7 @@ impl World {
 
     /// Puts so many records into each ring.
     fn fill(&mut self, records: usize) {
-        let mut context = vec![0; self.type_.context().size().unwrap_or(0)];
+        let mut context = vec![0; self.type_.context().size().unwrap_or(256)];
         for _ in 0..records {
             let options = RunOptions::new().cpu(0);
             self.machine.run_with(&self.filler, Context::new(&mut context), options).expect("it only writes");
