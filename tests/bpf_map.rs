@@ -281,7 +281,8 @@ fn batches() {
     }
     let expected: BTreeMap<_, _> = elements.iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
     assert_eq!(found, expected);
-    assert!((2..=10).contains(&batches), "{batches}");
+    // Each has 100 at least, and behind the last of them there may be one with nothing.
+    assert!((2..=11).contains(&batches), "{batches}");
 
     let some = [key(7), key(8), key(7)];
     assert_eq!(map.delete_batch(some.iter().map(|key| &key[..])), Err((2, MapError::NotFound)));
