@@ -112,10 +112,6 @@ impl Generator<'_, '_> {
 
     /// A function looks a value up and returns it.
     fn returned_value(&mut self) {
-        if self.profile.is_kernel() {
-            // The kernel forgets where in the value it leads, when it comes out of a function.
-            return self.value();
-        }
         self.feature("value returned");
         let map = self.choices.pick(VALUES);
         let out = self.label();
