@@ -16,6 +16,8 @@
     doc = "| [`replay`] | 2 | recordings as producer: perf.data read, ordered, written, replayed |"
 )]
 #![cfg_attr(not(feature = "replay"), doc = "| `replay` | 2 | not in this build: needs the feature `replay` |")]
+#![cfg_attr(feature = "dtrace", doc = "| [`dtrace`] | 3 | probes that fire programs, and what they send |")]
+#![cfg_attr(not(feature = "dtrace"), doc = "| `dtrace` | 3 | not in this build: needs the feature `dtrace` |")]
 //!
 //! Below them lies the one file that names atomics and fences, so that loom's can take their place. A layer knows only
 //! those below it.
@@ -49,6 +51,7 @@
 //! - `replay`: the module of that name; with `zstd`, compressed recordings, too.
 //! - `symbolize`: functions and source lines of the addresses in a recording.
 //! - `bpf`: the module of that name.
+//! - `dtrace`: the module of that name; with `kernel`, the kernel's probes, with `replay`, those of recordings.
 //! - `serde`: decoded records as data of serde.
 //! - `cli`: the command `perfring`.
 //! - `tokio`: rings and sets of rings that are waited for asynchronously.
@@ -60,6 +63,8 @@
 
 #[cfg(feature = "bpf")]
 pub mod bpf;
+#[cfg(all(feature = "dtrace", not(perfring_loom)))]
+pub mod dtrace;
 #[cfg(all(feature = "kernel", not(perfring_loom)))]
 pub mod kernel;
 pub mod merge;

@@ -1,0 +1,1 @@
+//! Probes that fire eBPF programs, and what these send.
