@@ -15,6 +15,27 @@ pub struct ProbeRead {
     pub user: bool,
 }
 
+/// The thread that a program runs for, beyond what helpers tell: what the context of a probe's program says of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Task {
+    /// What stands for the thread: the same at each time, and never 0. In the kernel it is an address.
+    pub token: u64,
+    /// Its state, as the kernel has it: 0 for one that runs.
+    pub state: u64,
+    /// Its priority, as the kernel has it: 120 for one that is as nice as others.
+    pub prio: u32,
+    /// The process that its process is a child of.
+    pub ppid: u32,
+    /// The real user.
+    pub uid: u32,
+    /// The real group.
+    pub gid: u32,
+    /// The effective user.
+    pub euid: u32,
+    /// The effective group.
+    pub egid: u32,
+}
+
 /// What programs are told of the world: times, the task, memory. [`Live`] tells how it is now; what fires programs after the
 /// fact tells how it was.
 pub trait Environment {
@@ -36,6 +57,26 @@ pub trait Environment {
     /// Copies the first bytes at an address to `to`, and gives how many it copied: fewer where the rest may not be read, or is
     /// not there. `bpf_probe_read_*`.
     fn probe_read(&self, read: ProbeRead, to: &mut [u8]) -> usize;
+
+    /// The thread. Unless it is implemented, what [`pid_tgid`](Self::pid_tgid) and [`uid_gid`](Self::uid_gid) say, and 0 for the
+    /// rest.
+    fn task(&self) -> Task {
+        let (token, uid_gid) = (self.pid_tgid().max(1), self.uid_gid());
+        let (uid, gid) = (uid_gid as u32, (uid_gid >> 32) as u32);
+        Task { token, uid, gid, euid: uid, egid: gid, ..Task::default() }
+    }
+
+    /// The addresses of the functions that had been called, the innermost first, without the marks that a sample has between the
+    /// kernel's and the user's: `bpf_get_stack`. None where they are not known, as they are not unless it is implemented.
+    fn callchain(&self, user: bool) -> Option<&[u64]> {
+        let _ = user;
+        None
+    }
+
+    /// The arguments of the probe that the program was started by; none unless it is implemented.
+    fn args(&self) -> &[u64] {
+        &[]
+    }
 }
 
 /// How it is now, for the thread that runs the program. Reads of memory are denied unless a policy allows them.

@@ -2,6 +2,7 @@
 
 use super::environment::{Environment, Live};
 use super::event::Event;
+use super::lease::{Lease, Leases, NoLease};
 use super::map::{Map, MapError, Slot};
 use super::order::Site;
 use super::program::Program;
@@ -9,8 +10,7 @@ use super::program_type::MAX_CONTEXT_SIZE;
 use super::reentry;
 use super::sys;
 use super::vm::{Execution, FRAME_SIZE, Lent, MAX_FRAMES, Trap};
-use crate::sync::{self, AtomicU64, Mutex, MutexGuard};
-use crossbeam_utils::CachePadded;
+use crate::sync::{self, AtomicU64, Mutex};
 use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::sync::Arc;
@@ -62,7 +62,7 @@ type Trace = dyn Fn(&str) + Send + Sync;
 pub(crate) struct Shared {
     /// Tells machines apart.
     pub(crate) id: u32,
-    cpus: Box<[CachePadded<Mutex<Cpu>>]>,
+    cpus: Leases<Cpu>,
     environment: Box<dyn Environment + Send + Sync>,
     pub(crate) trace: Option<Box<Trace>>,
     fuel: u64,
@@ -130,19 +130,17 @@ impl MachineBuilder {
             *next = next.wrapping_add(1);
             *next
         };
-        let cpu = |number: usize| {
-            CachePadded::new(Mutex::new(Cpu {
-                number: number as u32,
-                stack: words(MAX_FRAMES * FRAME_SIZE),
-                contexts: std::array::from_fn(|_| std::array::from_fn(|_| words(MAX_CONTEXT_SIZE))),
-                events: Vec::new(),
-                random: Cell::new(sys::clock(libc::CLOCK_MONOTONIC) ^ (number as u64 + 1) << 48 | 1),
-                counts: Cell::default(),
-            }))
+        let cpu = |number: usize| Cpu {
+            number: number as u32,
+            stack: words(MAX_FRAMES * FRAME_SIZE),
+            contexts: std::array::from_fn(|_| std::array::from_fn(|_| words(MAX_CONTEXT_SIZE))),
+            events: Vec::new(),
+            random: Cell::new(sys::clock(libc::CLOCK_MONOTONIC) ^ (number as u64 + 1) << 48 | 1),
+            counts: Cell::default(),
         };
         Machine(Arc::new(Shared {
             id,
-            cpus: (0..self.cpus).map(cpu).collect(),
+            cpus: Leases::new((0..self.cpus).map(cpu)),
             environment: self.environment,
             trace: self.trace,
             fuel: self.fuel.unwrap_or(u64::MAX),
@@ -184,6 +182,9 @@ pub enum RunError {
     /// All CPUs are leased, or the one that was asked for. Counted.
     #[error("no CPU is free")]
     NoCpu,
+    /// The machine was stopped.
+    #[error("the machine was stopped")]
+    Stopped,
     /// The machine has no such CPU.
     #[error("the CPU {cpu} of a machine that has {cpus}")]
     UnknownCpu {
@@ -261,6 +262,7 @@ pub enum SetEventError {
 #[derive(Clone, Copy, Default)]
 pub struct RunOptions<'a> {
     cpu: Option<u32>,
+    near: Option<u32>,
     environment: Option<&'a dyn Environment>,
 }
 
@@ -280,6 +282,13 @@ impl<'a> RunOptions<'a> {
     #[must_use]
     pub fn cpu(mut self, cpu: u32) -> Self {
         self.cpu = Some(cpu);
+        self
+    }
+
+    /// On this CPU, or on another if it is not free. Without it the CPU that is tried first is that of the thread.
+    #[must_use]
+    pub fn near(mut self, cpu: u32) -> Self {
+        self.near = Some(cpu);
         self
     }
 
@@ -339,13 +348,24 @@ impl Machine {
             no_cpu: self.0.no_cpu.load(Site::Counter.order()),
             ..MachineStats::default()
         };
-        for cpu in &self.0.cpus {
-            let counts = sync::lock(cpu).counts.get();
+        for cpu in (0..self.cpus()).filter_map(|number| self.0.cpus.wait(number)) {
+            let counts = cpu.counts.get();
             stats.runs += counts.runs;
             stats.traps += counts.traps;
             stats.discarded += counts.discarded;
         }
         Ok(stats)
+    }
+
+    /// Starts no program any more, and waits for those that run now: when it returns none runs, and none will
+    /// ([`RunError::Stopped`]). What they committed can be read.
+    ///
+    /// # Errors
+    /// [`SetEventError::Reentrant`] where this thread runs a program itself: nothing is stopped.
+    pub fn stop(&self) -> Result<(), SetEventError> {
+        let _held = reentry::lock_outside().map_err(|_| SetEventError::Reentrant)?;
+        self.0.cpus.stop();
+        Ok(())
     }
 
     /// Puts an event into slot `index` of a perf event array, as one of the CPU `cpu` of this machine; an event of this machine that
@@ -357,11 +377,11 @@ impl Machine {
     /// [`SetEventError`]
     pub fn set_event(&self, map: &Map, index: u32, cpu: u32, event: Event) -> Result<(), SetEventError> {
         let array = map.events().ok_or_else(|| SetEventError::NotEvents { map: map.def().name.clone() })?;
-        let known = u16::try_from(cpu).ok().and_then(|number| Some((number, self.0.cpus.get(usize::from(number))?)));
-        let (number, of_cpu) = known.ok_or(SetEventError::UnknownCpu { cpu, cpus: self.cpus() })?;
+        let known = u16::try_from(cpu).ok().filter(|number| usize::from(*number) < self.cpus());
+        let number = known.ok_or(SetEventError::UnknownCpu { cpu, cpus: self.cpus() })?;
         let _held = reentry::lock_outside().map_err(|_| SetEventError::Reentrant)?;
         array.check(index)?;
-        let mut of_cpu = sync::lock(of_cpu);
+        let mut of_cpu = self.0.cpus.wait(usize::from(number)).expect("one that there is");
         let place = of_cpu.events.iter().position(Option::is_none).unwrap_or(of_cpu.events.len());
         if place > usize::from(u16::MAX) {
             return Err(SetEventError::Full { cpu });
@@ -421,7 +441,7 @@ impl Machine {
             self.0.reentrant.fetch_add(1, Site::Counter.order());
             return Err(RunError::Reentrant);
         };
-        let cpu = self.0.lease(options.cpu)?;
+        let cpu = self.0.lease(options)?;
         let pinned = OnceCell::new();
         let mut execution = Execution::new(
             &self.0,
@@ -450,27 +470,24 @@ impl Shared {
     /// Takes out of its CPU an event that no map has any more.
     fn forget(&self, slot: Option<Slot>) -> Option<Event> {
         let slot = slot.filter(|slot| slot.machine == self.id)?;
-        let mut cpu = sync::lock(self.cpus.get(usize::from(slot.cpu))?);
+        let mut cpu = self.cpus.wait(usize::from(slot.cpu))?;
         cpu.events.get_mut(usize::from(slot.place)).and_then(Option::take)
     }
 
     /// A CPU for one execution: near the one that the thread runs on, so that threads seldom meet.
-    fn lease(&self, wanted: Option<u32>) -> Result<MutexGuard<'_, Cpu>, RunError> {
+    fn lease(&self, options: RunOptions<'_>) -> Result<Lease<'_, Cpu>, RunError> {
         let cpus = self.cpus.len();
-        let found = match wanted {
-            Some(cpu) => {
-                let of_cpu = self.cpus.get(cpu as usize).ok_or(RunError::UnknownCpu { cpu, cpus })?;
-                sync::try_lock(of_cpu)
-            }
-            None => {
-                let first = sys::current_cpu() % cpus;
-                let (before, from) = self.cpus.split_at(first);
-                from.iter().chain(before).find_map(|cpu| sync::try_lock(cpu))
-            }
+        let found = match options.cpu {
+            Some(cpu) if cpu as usize >= cpus => return Err(RunError::UnknownCpu { cpu, cpus }),
+            Some(cpu) => self.cpus.this(cpu as usize),
+            None => self.cpus.any(options.near.map_or_else(sys::current_cpu, |near| near as usize) % cpus),
         };
-        found.ok_or_else(|| {
-            self.no_cpu.fetch_add(1, Site::Counter.order());
-            RunError::NoCpu
+        found.map_err(|none| match none {
+            NoLease::Busy => {
+                self.no_cpu.fetch_add(1, Site::Counter.order());
+                RunError::NoCpu
+            }
+            NoLease::Stopped => RunError::Stopped,
         })
     }
 }

@@ -50,6 +50,7 @@ mod event;
 mod helper;
 #[cfg(not(perfring_loom))]
 pub mod insn;
+mod lease;
 #[cfg(not(perfring_loom))]
 mod loader;
 #[cfg(not(perfring_loom))]
@@ -76,7 +77,7 @@ mod vm;
 
 #[cfg(not(perfring_loom))]
 pub use self::{
-    environment::{Environment, Live, ProbeRead},
+    environment::{Environment, Live, ProbeRead, Task},
     event::{Event, EventError},
     helper::{Arg, Call, HelperId, Helpers, MapTypes, Prototype, PrototypeError, RegisterError, Returns},
     loader::{Loaded, Loader, LoaderError},

@@ -51,6 +51,8 @@ ids! {
     SKB_LOAD_BYTES = 26;
     /// `bpf_probe_read_str`: as `bpf_probe_read_kernel_str`.
     PROBE_READ_STR = 45;
+    /// `bpf_get_stack`
+    GET_STACK = 67;
     /// `bpf_probe_read_user`
     PROBE_READ_USER = 112;
     /// `bpf_probe_read_kernel`

@@ -68,6 +68,7 @@ pub(crate) fn all() -> impl Iterator<Item = Helper> {
         gpl(builtin(HelperId::PROBE_READ_KERNEL, probe_read_kernel, "bpf_probe_read_kernel", &probe)),
         gpl(builtin(HelperId::PROBE_READ_USER_STR, probe_read_user_str, "bpf_probe_read_user_str", &probe)),
         gpl(builtin(HelperId::PROBE_READ_KERNEL_STR, probe_read_kernel_str, "bpf_probe_read_kernel_str", &probe)),
+        gpl(builtin(HelperId::GET_STACK, get_stack, "bpf_get_stack", &[Context, UninitMemory, SizeOrZero, Scalar])),
         builtin(HelperId::KTIME_GET_BOOT_NS, ktime_get_boot_ns, "bpf_ktime_get_boot_ns", &[]),
         builtin(HelperId::RINGBUF_OUTPUT, ringbuf_output, "bpf_ringbuf_output", &[ringbuf, Memory, SizeOrZero, Scalar]),
         with(
@@ -241,6 +242,33 @@ fn probe_read_user_str(call: &mut Call<'_, '_>) -> u64 {
 
 fn probe_read_kernel_str(call: &mut Call<'_, '_>) -> u64 {
     probe_read_str(call, false)
+}
+
+/// `BPF_F_SKIP_FIELD_MASK`: the innermost functions that are left out.
+const SKIP_MASK: u64 = 0xff;
+/// `BPF_F_USER_STACK`
+const USER_STACK: u64 = 1 << 8;
+
+/// Stores the addresses of functions, as many as there is room for; gives the bytes stored. What is left is 0.
+fn get_stack(call: &mut Call<'_, '_>) -> u64 {
+    let (size, flags) = (call.size(1).unwrap_or(0), call.arg(3));
+    if flags & !(SKIP_MASK | USER_STACK) != 0 || !size.is_multiple_of(8) {
+        call.write(1, &[]);
+        return errno(EINVAL);
+    }
+    let Some(chain) = call.execution.environment.callchain(flags & USER_STACK != 0) else {
+        call.write(1, &[]);
+        return errno(EFAULT);
+    };
+    let chain = chain.get((flags & SKIP_MASK) as usize..).unwrap_or_default();
+    let stored = chain.len().min(size / 8);
+    for (at, address) in chain[..stored].iter().enumerate() {
+        call.store(1, 8 * at, &address.to_ne_bytes());
+    }
+    for at in stored..size / 8 {
+        call.store(1, 8 * at, &[0; 8]);
+    }
+    8 * stored as u64
 }
 
 fn skb_load_bytes(call: &mut Call<'_, '_>) -> u64 {
@@ -442,6 +470,6 @@ mod tests {
             assert!(helper.prototype.name.starts_with("bpf_"));
             assert!(ids.insert(helper.id), "{}", helper.id);
         }
-        assert_eq!(ids.len(), 30);
+        assert_eq!(ids.len(), 31);
     }
 }

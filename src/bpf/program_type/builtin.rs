@@ -36,6 +36,7 @@ const TRACING: &[HelperId] = &[
     HelperId::PROBE_READ_KERNEL,
     HelperId::PROBE_READ_USER_STR,
     HelperId::PROBE_READ_KERNEL_STR,
+    HelperId::GET_STACK,
 ];
 
 /// `struct pt_regs` as programs see it (x86-64: `asm/ptrace.h`; AArch64: `struct user_pt_regs`).

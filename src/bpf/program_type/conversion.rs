@@ -1,15 +1,23 @@
 //! From the context of a caller to that of the program it calls.
 
 use super::ProgramType;
+use crate::bpf::environment::Environment;
 use crate::bpf::memory::Readable;
+use std::fmt;
 
 /// What `convert_ctx` has: the context of the caller, to be read, and that of the callee, to be written.
-#[derive(Debug)]
 pub struct Conversion<'a> {
     pub(crate) source: &'a ProgramType,
     pub(crate) from: Readable,
     pub(crate) to: &'a mut [u8],
     pub(crate) cpu: u32,
+    pub(crate) environment: &'a dyn Environment,
+}
+
+impl fmt::Debug for Conversion<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conversion").field("source", &self.source).field("cpu", &self.cpu).finish_non_exhaustive()
+    }
 }
 
 impl Conversion<'_> {
@@ -21,6 +29,11 @@ impl Conversion<'_> {
     /// The CPU on which the programs run.
     pub fn cpu(&self) -> u32 {
         self.cpu
+    }
+
+    /// What the programs are told of the world.
+    pub fn environment(&self) -> &dyn Environment {
+        self.environment
     }
 
     /// Bytes in the caller's context.
