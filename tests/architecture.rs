@@ -24,6 +24,7 @@ const SIDEWAYS: &[(&str, &str)] = &[("merge", "ring"), ("main", "command")];
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("src/bpf/map/order.rs", "memory order", "the order table of maps"),
     ("src/bpf/order.rs", "memory order", "the order table of the machine"),
+    ("src/dtrace/order.rs", "memory order", "the order table of probes"),
     ("src/ring/order.rs", "memory order", "the order table: the one place where orders are chosen"),
     ("src/ring/wakeup.rs", "loom", "loom's notification stands in for an eventfd, which `sync` knows nothing of"),
 ];
