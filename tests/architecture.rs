@@ -199,6 +199,10 @@ fn imports(file: &str, tokens: &[String]) -> BTreeSet<String> {
 fn roots(tokens: &[String], at: usize) -> Vec<String> {
     let text = |at: usize| tokens.get(at).map_or("", String::as_str);
     if text(at) != "{" {
+        // A macro of the crate's own.
+        if text(at + 1) == "!" {
+            return Vec::new();
+        }
         return vec![text(at).to_owned()];
     }
     let (mut found, mut depth, mut first) = (Vec::new(), 0, false);
