@@ -7,6 +7,7 @@ use super::probe::Stability;
 use super::program_type::{DtraceContext, MAX_ARGS, REGS, program_type};
 use crate::bpf::{Context, Environment, Machine, Program, ProgramType, RunError, RunOptions, Trap};
 use crate::sync::{AtomicU64, Mutex, lock, try_lock};
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::mem::offset_of;
 use std::sync::{Arc, OnceLock};
@@ -79,6 +80,8 @@ pub(super) struct Occurrence<'a> {
     pub(super) regs: Option<&'a [u64; REGS]>,
     /// The record of a tracepoint.
     pub(super) raw: &'a [u8],
+    /// Where the address of the copy goes that a program has for its context.
+    pub(super) copy: Option<&'a Cell<u64>>,
     pub(super) sample_period: u64,
     pub(super) addr: u64,
 }
@@ -165,7 +168,13 @@ impl Enabling {
                 context[..args.len().min(MAX_ARGS)].copy_from_slice(&args[..args.len().min(MAX_ARGS)]);
                 machine.run_with(&self.program, Context::new(context.as_mut_bytes()), options)
             }
-            Kind::Tracepoint => machine.run_with(&self.program, Context::new(&mut occurrence.raw.to_vec()), options),
+            Kind::Tracepoint => {
+                let mut context = occurrence.raw.to_vec();
+                if let Some(copy) = occurrence.copy {
+                    copy.set(context.as_ptr().addr() as u64);
+                }
+                machine.run_with(&self.program, Context::new(&mut context), options)
+            }
         };
         if let Err(error) = result {
             self.failed(error, environment, options);

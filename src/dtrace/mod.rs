@@ -3,20 +3,38 @@
 mod argument;
 mod enabling;
 mod error;
+#[cfg(feature = "kernel")]
+mod events;
+#[cfg(feature = "kernel")]
+mod kernel_probes;
 mod name;
 mod order;
 mod own;
+mod past;
 mod probe;
 mod program_type;
+#[cfg(all(feature = "kernel", feature = "replay"))]
+mod recording;
 mod session;
+#[cfg_attr(not(feature = "kernel"), allow(dead_code))]
+mod tasks;
+#[cfg(all(feature = "kernel", feature = "replay"))]
+mod tracing_data;
 
 pub use self::argument::{Argument, Arguments};
 pub use self::enabling::ProbeError;
 pub use self::error::SessionError;
+#[cfg(feature = "kernel")]
+pub use self::events::SourceStats;
+#[cfg(feature = "kernel")]
+pub use self::kernel_probes::{KernelProbe, KernelProbeError, KernelProbes, KernelSource, kernel_probes};
 pub use self::name::{Pattern, PatternError, ProbeName};
+pub use self::past::Past;
 pub use self::probe::{ArgInfo, Probe, ProbeInfo, Stability, probes};
 pub use self::program_type::{MAX_ARGS, REGS, program_type};
-pub use self::session::{Firing, Item, ProbeId, ProbeStats, Session, SessionBuilder, SessionStats};
+#[cfg(all(feature = "kernel", feature = "replay"))]
+pub use self::recording::{RecordedProbeError, RecordedProbes};
+pub use self::session::{Item, ProbeId, ProbeStats, Session, SessionBuilder, SessionStats};
 
 /// For the macro.
 #[doc(hidden)]

@@ -1,16 +1,17 @@
 //! Sessions: programs, the probes that fire them, and the rings that they write.
 
-use super::enabling::{Core, Counts, Enabling, Kind, Occurrence, ProbeError};
+use super::enabling::{Core, Counts, Enabling, Kind, ProbeError};
 use super::error::SessionError;
 use super::name::{Pattern, ProbeName};
 use super::order::Site;
 use super::own;
+use super::past::Past;
 use super::probe::{Probe, ProbeInfo, probes};
 use super::program_type::program_type;
 use crate::bpf::elf::{Object, ProgramKind, ProgramSpec};
 use crate::bpf::map::{Map, MapType};
 use crate::bpf::verifier::VerifyOptions;
-use crate::bpf::{Environment, Event, Loaded, Loader, Machine, MachineStats, Program, RunOptions};
+use crate::bpf::{Event, Loaded, Loader, Machine, MachineStats, Program, RunOptions};
 use crate::record::{Attr, Body, ByteOrder, Decoder, SampleType};
 use crate::ring::{Consumer, ReadError, Ring, Wake, poll_any};
 use std::fmt;
@@ -529,7 +530,7 @@ impl Session {
     ///
     /// # Errors
     /// [`SessionError::NoProbe`]
-    pub fn fire(&mut self, id: ProbeId, firing: &Firing<'_>) -> Result<(), SessionError> {
+    pub fn fire(&mut self, id: ProbeId, past: &Past<'_>) -> Result<(), SessionError> {
         let no_probe = SessionError::NoProbe { id: id.0 };
         let at = id.0.checked_sub(1).ok_or(no_probe.clone())? as usize;
         let enabled = self.enabled;
@@ -537,9 +538,9 @@ impl Session {
         let attached = attached.ok_or(no_probe)?;
         if enabled {
             attached.fired += 1;
-            let options = RunOptions::new().environment(firing.environment).cpu(firing.cpu);
+            let options = RunOptions::new().environment(past).cpu(past.cpu());
             for enabling in &attached.enablings {
-                enabling.run(firing.environment, firing.occurrence, options);
+                enabling.run(past, past.occurrence(), options);
             }
         }
         Ok(())
@@ -675,20 +676,5 @@ impl Drop for Session {
     fn drop(&mut self) {
         // Where it cannot be closed now its probes stay enabled: they have what they need.
         let _ = self.close();
-    }
-}
-
-/// A firing after the fact: what was the case then.
-#[derive(Clone, Copy)]
-pub struct Firing<'a> {
-    /// The CPU.
-    pub(super) cpu: u32,
-    pub(super) environment: &'a dyn Environment,
-    pub(super) occurrence: Occurrence<'a>,
-}
-
-impl fmt::Debug for Firing<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Firing").field("cpu", &self.cpu).finish_non_exhaustive()
     }
 }

@@ -81,6 +81,13 @@ impl Tracepoint {
         })
     }
 
+    /// The names of all tracepoints, `subsystem:name`, in their order; none where tracefs is not mounted, or may not be read.
+    pub fn names() -> Vec<String> {
+        let mut names = names();
+        names.sort_unstable();
+        names
+    }
+
     /// `sched` in `sched:sched_switch`.
     pub fn subsystem(&self) -> &str {
         &self.subsystem

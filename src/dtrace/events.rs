@@ -1,0 +1,360 @@
+//! From the records of events to firings of probes.
+
+use super::name::ProbeName;
+use super::past::Past;
+use super::probe::{ArgInfo, ProbeInfo, Stability};
+use super::program_type::{MAX_ARGS, REGS};
+use super::session::{ProbeId, Session};
+use super::tasks::Tasks;
+use crate::kernel::{FieldKind, TracepointFormat};
+use crate::record::{Arch, Body, CallchainContext, Decoded, Regs, Sample};
+
+/// `syscalls:sys_enter_*`: where the number and the first argument stand, behind the fields that all tracepoints have.
+const SYSCALL_NR: usize = 8;
+const SYSCALL_ARGS: usize = 16;
+/// Arguments of a system call.
+const SYSCALL_MOST: usize = 6;
+
+/// What an event's samples are.
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    /// The start of a system call.
+    SyscallEntry,
+    /// Its end.
+    SyscallReturn,
+    /// A tracepoint, with its fields, where they are known.
+    Tracepoint(Option<TracepointFormat>),
+    /// A function of a process, or where it returns.
+    Function {
+        /// Whether it returns.
+        returns: bool,
+    },
+    /// Something that happens now and then: a clock, a counter. On one CPU only, where it says so.
+    Other {
+        /// The CPU.
+        cpu: Option<u32>,
+    },
+}
+
+impl What {
+    /// What a tracepoint is.
+    pub(super) fn of_tracepoint(system: &str, name: &str, format: Option<TracepointFormat>) -> Self {
+        match (system, name) {
+            ("syscalls", name) if name.starts_with("sys_enter_") => Self::SyscallEntry,
+            ("syscalls", name) if name.starts_with("sys_exit_") => Self::SyscallReturn,
+            _ => Self::Tracepoint(format),
+        }
+    }
+}
+
+/// The names of a tracepoint: `tracepoint:SYSTEM::NAME`, and of a system call's also `syscall::CALL:entry` or `:return`.
+pub(super) fn names_of(system: &str, name: &str) -> Vec<ProbeName> {
+    let mut names = vec![ProbeName::new("tracepoint", system, "", name)];
+    if system == "syscalls" {
+        for (prefix, end) in [("sys_enter_", "entry"), ("sys_exit_", "return")] {
+            if let Some(call) = name.strip_prefix(prefix) {
+                names.push(ProbeName::new("syscall", "", call, end));
+            }
+        }
+    }
+    names
+}
+
+/// What is known of a probe, by the fields of its tracepoint.
+pub(super) fn info_of(name: ProbeName, format: Option<&TracepointFormat>) -> ProbeInfo {
+    let returns = name.provider == "syscall" && name.name == "return";
+    let skip = usize::from(name.provider == "syscall" && !returns);
+    let fields = format.into_iter().flat_map(TracepointFormat::fields).filter(|field| !field.is_common());
+    let arg = |name: &str, type_: &str| ArgInfo { name: name.to_owned(), type_: type_.to_owned() };
+    // The number of a system call is not one of its arguments.
+    let args = match returns {
+        true => vec![arg("ret", "long"), arg("ret", "long")],
+        false => fields.skip(skip).take(MAX_ARGS).map(|field| arg(field.name(), field.type_text())).collect(),
+    };
+    let stability = if name.provider == "syscall" { Stability::Stable } else { Stability::Unstable };
+    ProbeInfo { name, args, stability }
+}
+
+/// An event, and the probes that its samples fire.
+#[derive(Clone, Debug)]
+pub(super) struct Event {
+    pub(super) what: What,
+    pub(super) probes: Vec<ProbeId>,
+}
+
+/// What came of a source's records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SourceStats {
+    /// Probes that were fired.
+    pub fired: u64,
+    /// Records that were lost before they got here.
+    pub lost: u64,
+    /// Records that could not be decoded, or were damaged.
+    pub damaged: u64,
+    /// Threads of which parent, user, group or priority could not be found out: programs find -1 there.
+    pub unknown_tasks: u64,
+    /// Samples of this process, which are left out.
+    pub own: u64,
+}
+
+/// Makes firings of records.
+#[derive(Debug)]
+pub(super) struct Events {
+    events: Vec<Event>,
+    pub(super) tasks: Tasks,
+    /// The process whose samples are left out.
+    own: Option<u32>,
+    kernel_chain: Vec<u64>,
+    user_chain: Vec<u64>,
+    stats: SourceStats,
+}
+
+impl Events {
+    pub(super) fn new(events: Vec<Event>, live: bool) -> Self {
+        Self {
+            events,
+            tasks: Tasks::new(live),
+            own: live.then(std::process::id),
+            kernel_chain: Vec::new(),
+            user_chain: Vec::new(),
+            stats: SourceStats::default(),
+        }
+    }
+
+    #[cfg(feature = "replay")]
+    pub(super) fn events_mut(&mut self) -> &mut [Event] {
+        &mut self.events
+    }
+
+    pub(super) fn stats(&self) -> SourceStats {
+        SourceStats { unknown_tasks: self.tasks.unknown(), ..self.stats }
+    }
+
+    pub(super) fn damaged(&mut self) {
+        self.stats.damaged += 1;
+    }
+
+    /// Fires what a record of event `event` says.
+    pub(super) fn fire(&mut self, session: &mut Session, event: Option<usize>, decoded: &Decoded<'_>) {
+        match &decoded.body {
+            Body::Sample(sample) => self.fire_sample(session, event, sample),
+            Body::Lost(lost) => self.stats.lost += lost.lost,
+            _ => self.tasks.see(decoded),
+        }
+    }
+
+    fn fire_sample(&mut self, session: &mut Session, event: Option<usize>, sample: &Sample<'_>) {
+        let Some(event) = event.and_then(|event| self.events.get(event)) else { return };
+        if event.probes.is_empty() {
+            return;
+        }
+        let (pid, tid) = sample.tid().map_or((0, 0), |id| (id.pid, id.tid));
+        if Some(pid) == self.own {
+            self.stats.own += 1;
+            return;
+        }
+        let cpu = sample.cpu().unwrap_or(0);
+        if let What::Other { cpu: Some(only) } = event.what
+            && only != cpu
+        {
+            return;
+        }
+        let known = self.tasks.get(pid, tid);
+        let raw = sample.raw().unwrap_or_default();
+        let mut regs = sample.regs_user().and_then(registers);
+        let mut args = [0; MAX_ARGS];
+        let count = arguments(&event.what, raw, &mut regs, &mut args);
+        let mut past = Past::new(cpu, pid, tid)
+            .time(sample.time().unwrap_or(0))
+            .known(known)
+            .raw(raw)
+            .args(&args[..count])
+            .sample(sample.period().unwrap_or(0), sample.addr().unwrap_or(0));
+        if let Some(regs) = regs {
+            past = past.regs(regs);
+            if let Some(stack) = sample.stack_user() {
+                past = past.stack(stack_pointer(&regs), stack.copied());
+            }
+        }
+        if let Some(chain) = sample.callchain() {
+            self.kernel_chain.clear();
+            self.user_chain.clear();
+            for (context, ip) in chain.ips() {
+                match context {
+                    CallchainContext::KERNEL => self.kernel_chain.push(ip),
+                    CallchainContext::USER | CallchainContext::NONE => self.user_chain.push(ip),
+                    _ => {}
+                }
+            }
+            past = past.callchain(&self.kernel_chain, &self.user_chain);
+        }
+        for probe in &event.probes {
+            // It is one of the session's: it was attached there.
+            if session.fire(*probe, &past).is_ok() {
+                self.stats.fired += 1;
+            }
+        }
+    }
+}
+
+fn word(raw: &[u8], at: usize) -> Option<u64> {
+    raw.get(at..)?.first_chunk().map(|bytes| u64::from_ne_bytes(*bytes))
+}
+
+/// The arguments, and the registers that say them; gives how many arguments there are.
+fn arguments(what: &What, raw: &[u8], regs: &mut Option<[u64; REGS]>, args: &mut [u64; MAX_ARGS]) -> usize {
+    let nr = || raw.get(SYSCALL_NR..)?.first_chunk().map(|bytes| i64::from(i32::from_ne_bytes(*bytes)) as u64);
+    match what {
+        What::SyscallEntry => {
+            // As many as the call has: what is behind them may be anything.
+            let all = (0..SYSCALL_MOST).map_while(|at| word(raw, SYSCALL_ARGS + 8 * at));
+            let mut count = 0;
+            for (place, arg) in args.iter_mut().zip(all) {
+                *place = arg;
+                count += 1;
+            }
+            let regs = regs.get_or_insert([0; REGS]);
+            for (register, arg) in SYSCALL_REGISTERS.into_iter().zip(&args[..count]) {
+                regs[register] = *arg;
+            }
+            regs[SYSCALL_NUMBER] = nr().unwrap_or(u64::MAX);
+            count
+        }
+        What::SyscallReturn => {
+            let value = word(raw, SYSCALL_ARGS).unwrap_or(0);
+            args[..2].fill(value);
+            let regs = regs.get_or_insert([0; REGS]);
+            regs[SYSCALL_NUMBER] = nr().unwrap_or(u64::MAX);
+            regs[SYSCALL_VALUE] = value;
+            2
+        }
+        What::Tracepoint(format) => {
+            let fields = format.iter().flat_map(TracepointFormat::fields).filter(|field| !field.is_common());
+            let mut count = 0;
+            for (place, field) in args.iter_mut().zip(fields) {
+                *place = match field.kind() {
+                    FieldKind::Value => field.int(raw).map_or(0, |value| value as u64),
+                    // Where it lies in the record, which programs may read.
+                    _ => field.bytes(raw).map_or(0, |bytes| bytes.as_ptr().addr() as u64),
+                };
+                count += 1;
+            }
+            count
+        }
+        What::Function { returns: true } => {
+            args[..2].fill(regs.map_or(0, |regs| regs[SYSCALL_VALUE]));
+            if regs.is_some() { 2 } else { 0 }
+        }
+        What::Function { returns: false } => {
+            let Some(regs) = regs else { return 0 };
+            for (place, register) in args.iter_mut().zip(FUNCTION_REGISTERS) {
+                *place = regs[register];
+            }
+            FUNCTION_REGISTERS.len()
+        }
+        What::Other { .. } => 0,
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod machine {
+    use super::REGS;
+
+    /// Names in the order of `struct pt_regs`, as perf knows them.
+    pub(super) const NAMES: [&str; REGS] = [
+        "r15", "r14", "r13", "r12", "bp", "bx", "r11", "r10", "r9", "r8", "ax", "cx", "dx", "si", "di", "", "ip", "cs",
+        "flags", "sp", "ss",
+    ];
+    /// `di`, `si`, `dx`, `r10`, `r8`, `r9`
+    pub(super) const SYSCALL_REGISTERS: [usize; 6] = [14, 13, 12, 7, 9, 8];
+    /// `orig_ax`
+    pub(super) const SYSCALL_NUMBER: usize = 15;
+    /// `ax`
+    pub(super) const SYSCALL_VALUE: usize = 10;
+    /// `di`, `si`, `dx`, `cx`, `r8`, `r9`
+    pub(super) const FUNCTION_REGISTERS: [usize; 6] = [14, 13, 12, 11, 9, 8];
+    pub(super) const STACK_POINTER: usize = 19;
+}
+
+#[cfg(target_arch = "aarch64")]
+mod machine {
+    use super::REGS;
+
+    /// Names in the order of `struct user_pt_regs`, as perf knows them.
+    pub(super) const NAMES: [&str; REGS] = [
+        "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13", "x14", "x15", "x16",
+        "x17", "x18", "x19", "x20", "x21", "x22", "x23", "x24", "x25", "x26", "x27", "x28", "x29", "lr", "sp", "pc", "",
+    ];
+    pub(super) const SYSCALL_REGISTERS: [usize; 6] = [0, 1, 2, 3, 4, 5];
+    /// `x8`
+    pub(super) const SYSCALL_NUMBER: usize = 8;
+    pub(super) const SYSCALL_VALUE: usize = 0;
+    pub(super) const FUNCTION_REGISTERS: [usize; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
+    pub(super) const STACK_POINTER: usize = 31;
+}
+
+use machine::{FUNCTION_REGISTERS, NAMES, STACK_POINTER, SYSCALL_NUMBER, SYSCALL_REGISTERS, SYSCALL_VALUE};
+
+/// The user's registers as the context has them; what a sample does not have is 0, and the number of a system call -1. None of
+/// threads that have none.
+fn registers(regs: Regs<'_>) -> Option<[u64; REGS]> {
+    if regs.mask() == 0 {
+        return None;
+    }
+    let arch = Arch::NATIVE?;
+    let mut all = [0; REGS];
+    for (bit, value) in regs.iter() {
+        let name = arch.register_name(bit)?;
+        if let Some(at) = NAMES.iter().position(|other| *other == name) {
+            all[at] = value;
+        }
+    }
+    #[cfg(target_arch = "x86_64")]
+    {
+        all[SYSCALL_NUMBER] = u64::MAX;
+    }
+    Some(all)
+}
+
+fn stack_pointer(regs: &[u64; REGS]) -> u64 {
+    regs[STACK_POINTER]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn a_system_call_as_the_convention_has_it() {
+        let mut raw = vec![0; 16];
+        raw[8..12].copy_from_slice(&1_i32.to_ne_bytes());
+        for arg in 10..13_u64 {
+            raw.extend(arg.to_ne_bytes());
+        }
+        let (mut regs, mut args) = (None, [0; MAX_ARGS]);
+        assert_eq!(arguments(&What::SyscallEntry, &raw, &mut regs, &mut args), 3);
+        assert_eq!(args[..4], [10, 11, 12, 0]);
+        let regs = regs.unwrap();
+        assert_eq!((regs[14], regs[13], regs[12], regs[15]), (10, 11, 12, 1));
+        let mut regs = None;
+        raw[16..24].copy_from_slice(&(-9_i64).to_ne_bytes());
+        assert_eq!(arguments(&What::SyscallReturn, &raw, &mut regs, &mut args), 2);
+        assert_eq!((args[0] as i64, regs.unwrap()[10] as i64), (-9, -9));
+        for cut in 0..raw.len() {
+            for what in [What::SyscallEntry, What::SyscallReturn, What::Function { returns: true }] {
+                arguments(&what, &raw[..cut], &mut None, &mut args);
+            }
+        }
+    }
+
+    #[test]
+    fn names_of_tracepoints() {
+        let names = |system, name| names_of(system, name).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(names("sched", "sched_switch"), ["tracepoint:sched::sched_switch"]);
+        let enter = names("syscalls", "sys_enter_write");
+        assert_eq!(enter, ["tracepoint:syscalls::sys_enter_write", "syscall::write:entry"]);
+        assert_eq!(names("syscalls", "sys_exit_write")[1], "syscall::write:return");
+    }
+}
