@@ -9,6 +9,7 @@ macro_rules! say {
 }
 
 mod bpf;
+mod dtrace;
 mod dump;
 mod folded;
 mod header;
@@ -47,6 +48,7 @@ enum Command {
     Replay(replay::Arguments),
     Inspect(inspect::Arguments),
     Bpf(bpf::Arguments),
+    Dtrace(dtrace::Arguments),
     /// Write a shell's completions for this command.
     ///
     /// For bash: `perfring completions bash >~/.local/share/bash-completion/completions/perfring`.
@@ -71,6 +73,7 @@ pub fn main() -> ExitCode {
             })
         }
         Command::Bpf(arguments) => bpf::run(arguments),
+        Command::Dtrace(arguments) => dtrace::run(arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "perfring", &mut script);

@@ -284,7 +284,8 @@ mod machine {
     /// Names in the order of `struct user_pt_regs`, as perf knows them.
     pub(super) const NAMES: [&str; REGS] = [
         "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13", "x14", "x15", "x16",
-        "x17", "x18", "x19", "x20", "x21", "x22", "x23", "x24", "x25", "x26", "x27", "x28", "x29", "lr", "sp", "pc", "",
+        "x17", "x18", "x19", "x20", "x21", "x22", "x23", "x24", "x25", "x26", "x27", "x28", "x29", "lr", "sp", "pc",
+        "",
     ];
     pub(super) const SYSCALL_REGISTERS: [usize; 6] = [0, 1, 2, 3, 4, 5];
     /// `x8`

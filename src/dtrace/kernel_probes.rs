@@ -30,7 +30,9 @@ pub enum KernelProbeError {
     #[error(transparent)]
     Pattern(#[from] PatternError),
     /// A clock without a rate, or with one that there is not.
-    #[error("{name} is no clock: profile-N and tick-N have a rate in hertz from 1 to 10000, or a time as in 10ms, 1s, 500us")]
+    #[error(
+        "{name} is no clock: profile-N and tick-N have a rate in hertz from 1 to 10000, or a time as in 10ms, 1s, 500us"
+    )]
     Clock {
         /// What was named.
         name: String,
@@ -52,9 +54,15 @@ pub enum KernelProbeError {
 enum Opens {
     Tracepoint(String),
     /// A path and a function.
-    Function { path: String, function: String, returns: bool },
+    Function {
+        path: String,
+        function: String,
+        returns: bool,
+    },
     /// Each so many nanoseconds.
-    Clock { period: u64 },
+    Clock {
+        period: u64,
+    },
 }
 
 impl PartialEq for Opens {
@@ -259,11 +267,8 @@ impl KernelProbes {
             let of_records = [ProgramType::tracepoint(), ProgramType::raw_tracepoint()];
             let regs = !of_records.contains(&program.type_());
             let is_function = matches!(probe.what, What::Function { .. });
-            let wants = Wants {
-                regs: regs || is_function,
-                stack: is_function,
-                callchain: calls(program, HelperId::GET_STACK),
-            };
+            let wants =
+                Wants { regs: regs || is_function, stack: is_function, callchain: calls(program, HelperId::GET_STACK) };
             let same = self.chosen.iter_mut().find(|(other, ..)| other.opens == probe.opens);
             match same {
                 Some((_, ids, all)) => {
@@ -303,7 +308,9 @@ impl KernelProbes {
                     what |= SampleType::RAW;
                     EventBuilder::tracepoint(name)?.sample_period(1)
                 }
-                Opens::Function { path, function, returns } => open_function(path, function, *returns)?.sample_period(1),
+                Opens::Function { path, function, returns } => {
+                    open_function(path, function, *returns)?.sample_period(1)
+                }
                 Opens::Clock { period } => EventBuilder::software(Software::CpuClock).sample_period(*period),
             };
             let mut builder = builder.inherit(inherit).disabled(true).wakeup_events(1);
@@ -431,7 +438,9 @@ mod tests {
         assert_eq!(period("profile-100hz"), Ok((10_000_000, false)));
         assert_eq!(period("tick-1s"), Ok((1_000_000_000, true)));
         assert_eq!(period("tick-250ms"), Ok((250_000_000, true)));
-        for wrong in ["profile-0", "profile", "tick-", "tick-1x", "profile-20000", "profile-99999999999999999999", "x-1"] {
+        for wrong in
+            ["profile-0", "profile", "tick-", "tick-1x", "profile-20000", "profile-99999999999999999999", "x-1"]
+        {
             assert!(period(wrong).is_err(), "{wrong}");
         }
     }

@@ -121,6 +121,7 @@ impl<'a> Past<'a> {
     }
 
     /// What is known of the thread.
+    #[cfg_attr(not(feature = "kernel"), allow(dead_code))]
     pub(super) fn known(mut self, known: Known) -> Self {
         self.known = Some(known);
         self

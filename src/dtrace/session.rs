@@ -538,7 +538,9 @@ impl Session {
         let attached = attached.ok_or(no_probe)?;
         if enabled {
             attached.fired += 1;
-            let options = RunOptions::new().environment(past).cpu(past.cpu());
+            // Where there are fewer CPUs several share one.
+            let cpu = past.cpu() % self.core.machine.cpus() as u32;
+            let options = RunOptions::new().environment(past).cpu(cpu);
             for enabling in &attached.enablings {
                 enabling.run(past, past.occurrence(), options);
             }

@@ -108,7 +108,8 @@ mod tests {
         bytes.extend(b"sched\0");
         bytes.extend(2_u32.to_ne_bytes());
         file(&mut bytes, b"no format");
-        let format = b"name: wakeup\nID: 7\nformat:\n\tfield:pid_t pid;\toffset:4;\tsize:4;\tsigned:1;\n\nprint fmt: \"\"\n";
+        let format =
+            b"name: wakeup\nID: 7\nformat:\n\tfield:pid_t pid;\toffset:4;\tsize:4;\tsigned:1;\n\nprint fmt: \"\"\n";
         file(&mut bytes, format);
         bytes
     }

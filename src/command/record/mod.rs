@@ -3,6 +3,8 @@
 mod events;
 mod recorder;
 
+pub(super) use recorder::Signals;
+
 use super::output::{Failure, Outcome};
 use perfring::kernel::{RingSet, SetError, SetTarget, StoppedCommand};
 use std::io::IsTerminal;

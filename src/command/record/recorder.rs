@@ -27,16 +27,16 @@ const SYNC: Duration = Duration::from_secs(1);
 const AT_MOST: usize = 64;
 
 /// The signals that end a recording.
-pub(super) struct Signals(signal_hook::iterator::Signals);
+pub(in crate::command) struct Signals(signal_hook::iterator::Signals);
 
 impl Signals {
-    pub(super) fn catch() -> Result<Self, Failure> {
+    pub(in crate::command) fn catch() -> Result<Self, Failure> {
         signal_hook::iterator::Signals::new([SIGINT, SIGTERM])
             .map(Self)
             .map_err(|error| Failure::Other(format!("cannot catch signals: {error}")))
     }
 
-    fn has_come(&mut self) -> bool {
+    pub(in crate::command) fn has_come(&mut self) -> bool {
         self.0.pending().next().is_some()
     }
 }

@@ -1,0 +1,238 @@
+//! From an object to what its programs send.
+
+use super::Arguments;
+use super::list::hint;
+use super::print::Printer;
+use crate::command::output::{Failure, Outcome, open, stdout};
+use crate::command::record::Signals;
+use perfring::bpf::Program;
+use perfring::bpf::elf::{Object, ProgramKind};
+use perfring::bpf::verifier::VerifyOptions;
+use perfring::dtrace::{KernelProbes, KernelSource, Pattern, RecordedProbes, Session, SourceStats};
+use perfring::kernel::{SetTarget, StoppedCommand, online_cpus};
+use perfring::ring::Wait;
+use std::fmt::Display;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+/// How often it is looked whether the command still runs, or a signal has come.
+const LOOK: Duration = Duration::from_millis(50);
+/// Records that fire probes before what they sent is read.
+const BATCH: usize = 64;
+
+fn other(error: impl Display) -> Failure {
+    Failure::Other(error.to_string())
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+    let Some(path) = &arguments.object else { return Err(Failure::Usage("which object?".to_owned())) };
+    let bytes = std::fs::read(path).map_err(|error| Failure::file("read", path, error))?;
+    let object = Object::parse(&bytes).map_err(|error| Failure::Other(format!("{}: {error}", path.display())))?;
+    match &arguments.input {
+        Some(input) => recorded(arguments, path, &object, input),
+        None => live(arguments, path, &object),
+    }
+}
+
+fn session(arguments: &Arguments, path: &Path, object: &Object, cpus: usize) -> Result<Session, Failure> {
+    let verify = (!arguments.unverified).then(VerifyOptions::default);
+    let builder = Session::builder()
+        .cpus(arguments.rings.map_or(cpus, usize::from))
+        .pages(arguments.ring_pages)
+        .verify(verify)
+        .trace(|line| say!("{}", line.trim_end()));
+    builder.load(object).map_err(|error| Failure::Other(format!("{}: {error}", path.display())))
+}
+
+/// The programs and the probes that are for them.
+fn wanted(arguments: &Arguments, object: &Object, session: &Session) -> Result<Vec<(Program, Pattern)>, Failure> {
+    let programs = &session.loaded().programs;
+    let mut wanted = Vec::new();
+    for (name, pattern) in session.wanted() {
+        wanted.extend(programs.get(name).map(|program| (program.clone(), pattern.clone())));
+    }
+    for text in &arguments.probe {
+        let (name, pattern) = match text.split_once('=') {
+            Some((name, pattern)) => (Some(name), pattern),
+            None => (None, text.as_str()),
+        };
+        let pattern: Pattern = pattern.parse().map_err(|error| Failure::Usage(format!("--probe {text}: {error}")))?;
+        let chosen: Vec<_> = match name {
+            Some(name) => programs.get(name).into_iter().collect(),
+            None => {
+                // Those that nothing else fires: no probe, and no tail call.
+                let is_for_slot = |name: &str| {
+                    let spec = object.program(name);
+                    let kind = spec.and_then(|spec| spec.section_name().kind);
+                    matches!(kind, Some(ProgramKind::Dtrace { slot: Some(_) }))
+                        || object.maps.iter().any(|map| map.values.iter().any(|(_, of)| of == name))
+                };
+                let says = |name: &str| session.wanted().iter().any(|(of, _)| of == name);
+                programs.values().filter(|program| !is_for_slot(program.name()) && !says(program.name())).collect()
+            }
+        };
+        if chosen.is_empty() {
+            let names: Vec<_> = programs.keys().map(String::as_str).collect();
+            let reason = match name {
+                Some(name) => format!("there is no program {name}"),
+                None => "the object says of all programs by what they are fired: say PROGRAM=PROBES".to_owned(),
+            };
+            return Err(Failure::Usage(format!("--probe {text}: {reason}; programs: {}", names.join(", "))));
+        }
+        wanted.extend(chosen.into_iter().map(|program| (program.clone(), pattern.clone())));
+    }
+    if wanted.is_empty() {
+        let path = arguments.object.as_deref().unwrap_or(Path::new("")).display();
+        return Err(Failure::Other(format!("{path}: no program says by which probes it is fired: use --probe")));
+    }
+    Ok(wanted)
+}
+
+fn no_match(pattern: &Pattern, program: &Program) -> Failure {
+    Failure::Other(format!(
+        "no probe matches {:?}, of program {}{}",
+        pattern.to_string(),
+        program.name(),
+        hint(pattern)
+    ))
+}
+
+/// Fires the probes of a recording.
+fn recorded(arguments: &Arguments, path: &Path, object: &Object, input: &Path) -> Result<Outcome, Failure> {
+    let failed = |error: &dyn Display| Failure::Other(format!("{}: {error}", input.display()));
+    let mut recorded = RecordedProbes::new(open(input)?).map_err(|error| failed(&error))?;
+    let mut session = session(arguments, path, object, recorded.cpus())?;
+    for (program, pattern) in wanted(arguments, object, &session)? {
+        let own = session.attach(&program, &pattern).map_err(other)?;
+        let of_recording = recorded.attach(&mut session, &program, &pattern).map_err(|error| failed(&error))?;
+        if own + of_recording == 0 {
+            return Err(failed(&format!("no probe matches {:?}, of program {}", pattern.to_string(), program.name())));
+        }
+    }
+    let mut printer = Printer::new(stdout(), arguments.json);
+    session.enable().map_err(other)?;
+    while recorded.fire(&mut session, BATCH) != 0 {
+        session.read(|item| printer.print(&item));
+        printer.failed()?;
+    }
+    let stats = recorded.stats();
+    let outcome = end(arguments, &mut session, &mut printer, stats)?;
+    match stats.damaged {
+        0 => Ok(outcome),
+        damaged => Ok(Outcome::AtFault(format!("{}: {damaged} damaged records", input.display()))),
+    }
+}
+
+/// Fires the probes of the kernel.
+fn live(arguments: &Arguments, path: &Path, object: &Object) -> Result<Outcome, Failure> {
+    let last_cpu = online_cpus().map_err(other)?.into_iter().max().unwrap_or(0);
+    let mut session = session(arguments, path, object, last_cpu as usize + 1)?;
+    let mut kernel = KernelProbes::new();
+    for (program, pattern) in wanted(arguments, object, &session)? {
+        let own = session.attach(&program, &pattern).map_err(other)?;
+        let of_kernel = kernel.attach(&mut session, &program, &pattern).map_err(other)?;
+        if own + of_kernel == 0 {
+            return Err(no_match(&pattern, &program));
+        }
+    }
+    let stopped = match arguments.command.split_first() {
+        Some((program, rest)) => {
+            let mut command = Command::new(program);
+            command.args(rest);
+            Some(StoppedCommand::spawn(command).map_err(other)?)
+        }
+        None if !arguments.all && arguments.pid.is_none() => {
+            return Err(Failure::Usage(
+                "nothing to observe: give a command behind --, or -a, -p PID, or -i FILE".to_owned(),
+            ));
+        }
+        None => None,
+    };
+    let target = match (&stopped, arguments.pid) {
+        _ if arguments.all => SetTarget::Cpus,
+        (Some(command), _) => SetTarget::Task { pid: command.pid() },
+        (None, pid) => SetTarget::Threads { pid: pid.unwrap_or_default() },
+    };
+    let mut signals = Signals::catch()?;
+    let mut source = kernel.open(target).map_err(other)?;
+    let mut printer = Printer::new(stdout(), arguments.json);
+    session.enable().map_err(other)?;
+    source.enable().map_err(other)?;
+    let child = stopped.map(StoppedCommand::start).transpose().map_err(other)?;
+    let result = observe(&mut session, &mut source, &mut printer, child, &mut signals);
+    source.disable().map_err(other)?;
+    while source.fire_all(&mut session, BATCH) != 0 {
+        session.read(|item| printer.print(&item));
+    }
+    result?;
+    end(arguments, &mut session, &mut printer, source.stats())
+}
+
+/// Prints what comes, until a signal, the end of the command, or that of all that is observed.
+fn observe(
+    session: &mut Session,
+    source: &mut KernelSource,
+    printer: &mut Printer<impl Write>,
+    mut child: Option<Child>,
+    signals: &mut Signals,
+) -> Result<(), Failure> {
+    loop {
+        let wait = source.wait(LOOK).map_err(other)?;
+        loop {
+            let records = source.fire(session, BATCH);
+            session.read(|item| printer.print(&item));
+            printer.failed()?;
+            if records < BATCH || signals.has_come() {
+                break;
+            }
+        }
+        printer.out.flush()?;
+        let has_ended = match &mut child {
+            Some(child) => child.try_wait().map_err(other)?.is_some(),
+            None => false,
+        };
+        if has_ended || signals.has_come() || wait == Wait::Closed {
+            return Ok(());
+        }
+    }
+}
+
+/// Closes the session, prints what is left, and says what was lost and what went wrong.
+fn end(
+    arguments: &Arguments,
+    session: &mut Session,
+    printer: &mut Printer<impl Write>,
+    source: SourceStats,
+) -> Result<Outcome, Failure> {
+    session.close().map_err(other)?;
+    session.read(|item| printer.print(&item));
+    printer.failed()?;
+    printer.out.flush()?;
+    let stats = session.stats().map_err(other)?;
+    let of_probes = session.probe_stats();
+    let errors: u64 = of_probes.iter().map(|probe| probe.errors).sum();
+    if !arguments.quiet {
+        say!("perfring: {} firings, {} records read, {} dropped", source.fired, stats.read, stats.dropped());
+        if source.lost != 0 {
+            say!("perfring: {} records of the kernel were lost before they fired a probe", source.lost);
+        }
+        if source.unknown_tasks != 0 {
+            say!("perfring: of {} threads parent, user, group and priority are not known: -1", source.unknown_tasks);
+        }
+    }
+    for probe in of_probes.iter().filter(|probe| probe.errors + probe.no_cpu + probe.skipped != 0) {
+        let dropped = probe.no_cpu + probe.skipped;
+        say!("perfring: {}: {} errors, {dropped} dropped", probe.info.name, probe.errors);
+    }
+    match session.take_errors().first() {
+        Some(first) => {
+            let name = session.probes().find(|(id, _)| id.0 == first.probe_id).map(|(_, info)| info.name.to_string());
+            let name = name.unwrap_or_default();
+            Ok(Outcome::AtFault(format!("{errors} programs were stopped, the first at {name}: {}", first.trap)))
+        }
+        None if errors != 0 => Ok(Outcome::AtFault(format!("{errors} programs could not be run"))),
+        None => Ok(Outcome::Fine),
+    }
+}
