@@ -214,8 +214,8 @@ impl std::fmt::Debug for KernelProbes {
 
 /// Bytes of the user's stack that samples of functions have.
 const STACK: u32 = 512;
-/// Pages of the kernel's rings.
-const PAGES: usize = 32;
+/// Pages of the kernel's rings together, about.
+const ALL_PAGES: usize = 1 << 14;
 
 impl KernelProbes {
     /// None yet.
@@ -223,7 +223,7 @@ impl KernelProbes {
         Self::default()
     }
 
-    /// Data pages of each of the kernel's rings, a power of two. Without this 32.
+    /// Data pages of each of the kernel's rings, a power of two. Without this from 8 to 256: the fewer rings there are, the more.
     #[must_use]
     pub fn pages(mut self, pages: usize) -> Self {
         self.pages = Some(pages);
@@ -292,7 +292,9 @@ impl KernelProbes {
     pub fn open(self, target: SetTarget) -> Result<KernelSource, KernelProbeError> {
         let inherit = matches!(target, SetTarget::Task { .. });
         let what = SampleType::TID | SampleType::TIME | SampleType::CPU | SampleType::PERIOD | SampleType::ADDR;
-        let pages = self.pages.unwrap_or(PAGES);
+        let cpus = online_cpus()?.len();
+        let rings = (self.chosen.len() + 1) * cpus;
+        let pages = self.pages.unwrap_or_else(|| (ALL_PAGES / rings).clamp(8, 256).next_power_of_two());
         let tasks = EventBuilder::software(Software::Dummy)
             .sample_type(what)
             .comm(true)
@@ -328,7 +330,12 @@ impl KernelProbes {
             set = set.event(builder.sample_type(what));
             events.push(Event { what: probe.what, probes });
         }
-        Ok(KernelSource { set: set.open()?, events: Events::new(events, true) })
+        let mut source = KernelSource { set: set.open()?, events: Events::new(events, true) };
+        match target {
+            SetTarget::Task { pid } | SetTarget::Threads { pid } => source.events.tasks.look_at(pid),
+            _ => source.events.tasks.look_at_all(),
+        }
+        Ok(source)
     }
 }
 

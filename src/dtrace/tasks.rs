@@ -60,7 +60,7 @@ impl Tasks {
                 let mut new = parent.unwrap_or_else(|| Known::new(task.pid, task.tid));
                 new.task.token = token(task.pid, task.tid);
                 new.task.ppid = ppid;
-                new.ended = false;
+                (new.looked, new.ended) = (false, false);
                 self.insert(task.tid, new);
             }
             Body::Exit(task) => {
@@ -69,6 +69,21 @@ impl Tasks {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Looks at threads that are there already, as they may be gone when a record tells of them: those that they make are then
+    /// known by theirs.
+    pub(super) fn look_at(&mut self, pid: u32) {
+        for tid in ids(&format!("/proc/{pid}/task")) {
+            self.get(pid, tid);
+        }
+    }
+
+    /// The same for all threads of the system.
+    pub(super) fn look_at_all(&mut self) {
+        for pid in ids("/proc") {
+            self.look_at(pid);
         }
     }
 
@@ -143,6 +158,12 @@ fn padded(name: &[u8]) -> [u8; 16] {
     comm
 }
 
+/// The numbers among the names in a directory.
+fn ids(directory: &str) -> Vec<u32> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
 /// What procfs says.
 fn look(pid: u32, tid: u32) -> Option<Known> {
     let directory = format!("/proc/{pid}/task/{tid}");
@@ -203,7 +224,8 @@ mod tests {
         assert_eq!((known.task.uid, known.task.prio, known.task.ppid), (UNKNOWN, UNKNOWN, UNKNOWN));
         tasks.get(u32::MAX - 1, u32::MAX - 1);
         assert_eq!(tasks.unknown(), 1, "once each");
-        tasks.get(std::process::id(), std::process::id());
+        tasks.look_at(std::process::id());
         assert_eq!(tasks.unknown(), 1);
+        assert!(tasks.known[&std::process::id()].looked);
     }
 }
