@@ -26,7 +26,12 @@ fn seed(bytes: &[u8]) -> u64 {
 
 fuzz_target!(|bytes: &[u8]| {
     STATE.with_borrow_mut(|state| {
-        let (world, tally) = state.get_or_insert_with(|| (World::new(), Tally::default()));
+        let (world, tally) = state.get_or_insert_with(|| {
+            let mut world = World::new();
+            // With the sanitizer a million would take longer than inputs should.
+            world.options.insns = 100_000;
+            (world, Tally::default())
+        });
         let seed = seed(bytes);
         let case = world.generate(&mut Choices::of_bytes(bytes));
         tally.case(&case, seed);

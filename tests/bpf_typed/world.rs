@@ -76,6 +76,8 @@ pub struct World {
     pub type_: ProgramType,
     pub maps: Vec<Map>,
     pub(super) machine: Machine,
+    /// How programs are verified.
+    pub options: VerifyOptions,
     /// A program that puts a record into each ring.
     pub(super) filler: Program,
     rings: Vec<Consumer>,
@@ -120,7 +122,7 @@ impl World {
         }
         let ringbuf = maps[4].take_consumer().expect("a ring buffer").expect("its consumer");
         let filler = Self::load_of(&type_, &maps, FILLER).expect("a program");
-        let world = Self { profile, type_, maps, machine, filler, rings, ringbuf };
+        let world = Self { profile, type_, maps, machine, options: VerifyOptions::default(), filler, rings, ringbuf };
         let target = world.load("*(u64 *)(r10 -8) = r1\nr0 = 42\nexit").expect("a program");
         world.maps[6].set_program(0, Some(&target)).expect("a slot");
         world
@@ -202,7 +204,7 @@ impl World {
             text = text.replace(RANDOM, "call bpf_get_current_pid_tgid#14");
         }
         let program = self.load(&text).unwrap_or_else(|error| panic!("{error}"));
-        let verdict = program.verify(&VerifyOptions::default());
+        let verdict = program.verify(&self.options);
         Case { text, features, program, verdict }
     }
 
@@ -215,7 +217,7 @@ impl World {
             for line in (0..lines.len()).rev() {
                 let text = [&lines[..line], &lines[line + 1..]].concat().join("\n");
                 let Ok(program) = self.load(&text) else { continue };
-                let Ok(verified) = program.verify(&VerifyOptions::default()) else { continue };
+                let Ok(verified) = program.verify(&self.options) else { continue };
                 let candidate = Case { text, features: case.features.clone(), program, verdict: Ok(verified.clone()) };
                 if let Err(error) = self.check(&candidate, &verified, seed) {
                     smaller = Some((candidate, error));

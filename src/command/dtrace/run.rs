@@ -46,12 +46,24 @@ fn session(arguments: &Arguments, path: &Path, object: &Object, cpus: usize) -> 
     builder.load(object).map_err(|error| Failure::Other(format!("{}: {error}", path.display())))
 }
 
+/// A program, and the probes that are for it.
+struct Wanted {
+    program: Program,
+    pattern: Pattern,
+    /// Whether the command line says so, and not the object.
+    is_asked_for: bool,
+}
+
 /// The programs and the probes that are for them.
-fn wanted(arguments: &Arguments, object: &Object, session: &Session) -> Result<Vec<(Program, Pattern)>, Failure> {
+fn wanted(arguments: &Arguments, object: &Object, session: &Session) -> Result<Vec<Wanted>, Failure> {
     let programs = &session.loaded().programs;
     let mut wanted = Vec::new();
     for (name, pattern) in session.wanted() {
-        wanted.extend(programs.get(name).map(|program| (program.clone(), pattern.clone())));
+        wanted.extend(programs.get(name).map(|program| Wanted {
+            program: program.clone(),
+            pattern: pattern.clone(),
+            is_asked_for: false,
+        }));
     }
     for text in &arguments.probe {
         let (name, pattern) = match text.split_once('=') {
@@ -81,7 +93,11 @@ fn wanted(arguments: &Arguments, object: &Object, session: &Session) -> Result<V
             };
             return Err(Failure::Usage(format!("--probe {text}: {reason}; programs: {}", names.join(", "))));
         }
-        wanted.extend(chosen.into_iter().map(|program| (program.clone(), pattern.clone())));
+        wanted.extend(chosen.into_iter().map(|program| Wanted {
+            program: program.clone(),
+            pattern: pattern.clone(),
+            is_asked_for: true,
+        }));
     }
     if wanted.is_empty() {
         let path = arguments.object.as_deref().unwrap_or(Path::new("")).display();
@@ -90,13 +106,35 @@ fn wanted(arguments: &Arguments, object: &Object, session: &Session) -> Result<V
     Ok(wanted)
 }
 
-fn no_match(pattern: &Pattern, program: &Program) -> Failure {
-    Failure::Other(format!(
-        "no probe matches {:?}, of program {}{}",
-        pattern.to_string(),
-        program.name(),
-        hint(pattern)
-    ))
+/// Attaches each program where `attach` finds probes. That what the object says matches nothing is an error only where nothing else
+/// does.
+fn attach(
+    wanted: Vec<Wanted>,
+    mut attach: impl FnMut(&Program, &Pattern) -> Result<usize, Failure>,
+) -> Result<(), Failure> {
+    let mut missed = Vec::new();
+    let mut all = 0;
+    for Wanted { program, pattern, is_asked_for } in wanted {
+        let count = attach(&program, &pattern)?;
+        all += count;
+        if count == 0 {
+            let text = pattern.to_string();
+            let missing = format!("no probe matches {text:?}, of program {}{}", program.name(), hint(&pattern));
+            if is_asked_for {
+                return Err(Failure::Other(missing));
+            }
+            missed.push(missing);
+        }
+    }
+    match missed.first() {
+        Some(first) if all == 0 => Err(Failure::Other(first.clone())),
+        _ => {
+            for missing in missed {
+                say!("perfring: warning: {missing}");
+            }
+            Ok(())
+        }
+    }
 }
 
 /// Fires the probes of a recording.
@@ -104,13 +142,11 @@ fn recorded(arguments: &Arguments, path: &Path, object: &Object, input: &Path) -
     let failed = |error: &dyn Display| Failure::Other(format!("{}: {error}", input.display()));
     let mut recorded = RecordedProbes::new(open(input)?).map_err(|error| failed(&error))?;
     let mut session = session(arguments, path, object, recorded.cpus())?;
-    for (program, pattern) in wanted(arguments, object, &session)? {
-        let own = session.attach(&program, &pattern).map_err(other)?;
-        let of_recording = recorded.attach(&mut session, &program, &pattern).map_err(|error| failed(&error))?;
-        if own + of_recording == 0 {
-            return Err(failed(&format!("no probe matches {:?}, of program {}", pattern.to_string(), program.name())));
-        }
-    }
+    attach(wanted(arguments, object, &session)?, |program, pattern| {
+        let own = session.attach(program, pattern).map_err(other)?;
+        Ok(own + recorded.attach(&mut session, program, pattern).map_err(|error| failed(&error))?)
+    })
+    .map_err(|error| failed(&error))?;
     let mut printer = Printer::new(stdout(), arguments.json);
     session.enable().map_err(other)?;
     while recorded.fire(&mut session, BATCH) != 0 {
@@ -130,13 +166,10 @@ fn live(arguments: &Arguments, path: &Path, object: &Object) -> Result<Outcome, 
     let last_cpu = online_cpus().map_err(other)?.into_iter().max().unwrap_or(0);
     let mut session = session(arguments, path, object, last_cpu as usize + 1)?;
     let mut kernel = KernelProbes::new();
-    for (program, pattern) in wanted(arguments, object, &session)? {
-        let own = session.attach(&program, &pattern).map_err(other)?;
-        let of_kernel = kernel.attach(&mut session, &program, &pattern).map_err(other)?;
-        if own + of_kernel == 0 {
-            return Err(no_match(&pattern, &program));
-        }
-    }
+    attach(wanted(arguments, object, &session)?, |program, pattern| {
+        let own = session.attach(program, pattern).map_err(other)?;
+        Ok(own + kernel.attach(&mut session, program, pattern).map_err(other)?)
+    })?;
     let stopped = match arguments.command.split_first() {
         Some((program, rest)) => {
             let mut command = Command::new(program);

@@ -1,0 +1,190 @@
+//! `perfring dtrace`, run as its users run it.
+#![cfg(feature = "cli")]
+
+mod common;
+
+use common::{Need, is_root, require_kernel, with_tracefs};
+use std::process::Command;
+
+/// The status, the standard output and the standard error.
+fn perfring(arguments: &[&str]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_perfring")).arg("dtrace").args(arguments).output();
+    let output = output.expect("the command runs");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    (output.status.code().expect("no signal"), text(output.stdout), text(output.stderr))
+}
+
+fn object(name: &str) -> String {
+    format!("{}/examples/dtrace/{name}.bpf.o", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn fixture(name: &str) -> String {
+    format!("{}/tests/fixtures/perf_data/{name}.data", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What a line in the tool's format says: probe, flags, PID, PPID, EUID, EGID; none if it is in another.
+fn parse(line: &str) -> Option<[i64; 6]> {
+    let rest = line.strip_prefix("CPU-")?;
+    let (cpu, rest) = rest.split_once(": [")?;
+    cpu.parse::<u32>().ok()?;
+    let (probe, rest) = rest.split_once('/')?;
+    let (flags, rest) = rest.split_once("] PID ")?;
+    let (pid, rest) = rest.split_once(" PPID ")?;
+    let (ppid, rest) = rest.split_once(" EUID ")?;
+    let (euid, rest) = rest.split_once(" EGID ")?;
+    let (egid, task) = rest.split_once(" TASK ")?;
+    assert!(task.len() >= 8 && u64::from_str_radix(task, 16).is_ok_and(|task| task != 0), "{line}");
+    let numbers = [probe, flags, pid, ppid, euid, egid].map(str::parse);
+    let [Ok(probe), Ok(flags), Ok(pid), Ok(ppid), Ok(euid), Ok(egid)] = numbers else { return None };
+    Some([probe, flags, pid, ppid, euid, egid])
+}
+
+/// Whether the kernel lets its tracepoints be observed.
+fn allowed() -> bool {
+    require_kernel(Need::Privileged)
+        && (is_root() || {
+            common::skip("tracefs is root's");
+            false
+        })
+}
+
+#[test]
+fn the_sample_prints_a_line_for_each_write() {
+    if !allowed() {
+        return;
+    }
+    with_tracefs(|| {
+        // The shell says who it is, becomes dd, and that writes as often as it is told.
+        let command = "echo $$ $PPID; exec dd if=/dev/zero of=/dev/null bs=1 count=3000 status=none";
+        let (status, out, err) = perfring(&[&object("sample"), "--", "sh", "-c", command]);
+        assert_eq!(status, 0, "{err}");
+        let (lines, said): (Vec<&str>, Vec<&str>) = out.lines().partition(|line| line.starts_with("CPU-"));
+        let [said] = said[..] else { panic!("{said:?}") };
+        let ids: Vec<i64> = said.split(' ').map(|id| id.parse().expect("an id")).collect();
+        let euid = if is_root() { 0 } else { -1 };
+        assert_eq!(lines.len(), 3001, "{err}");
+        for line in lines {
+            let numbers = parse(line).unwrap_or_else(|| panic!("{line}"));
+            assert_eq!(numbers, [123, 0, ids[0], ids[1], euid, 0], "{line}");
+        }
+        assert_eq!(err, "perfring: 3001 firings, 3001 records read, 0 dropped\n");
+    });
+}
+
+#[test]
+fn with_a_hash_the_context_is_never_completed() {
+    if !allowed() {
+        return;
+    }
+    with_tracefs(|| {
+        let (status, out, err) = perfring(&[&object("sample_hash"), "--", "sh", "-c", "echo hello"]);
+        assert_eq!((status, out.as_str()), (0, "hello\n"), "{err}");
+        assert_eq!(err, "perfring: 1 firings, 0 records read, 0 dropped\n");
+    });
+}
+
+#[test]
+fn children_are_known_by_their_parents() {
+    if !allowed() {
+        return;
+    }
+    with_tracefs(|| {
+        let command = "echo $$; sh -c 'echo $$; exec /bin/echo child'";
+        let (status, out, err) = perfring(&["--json", &object("sample"), "--", "sh", "-c", command]);
+        assert_eq!(status, 0, "{err}");
+        let (records, said): (Vec<&str>, Vec<&str>) = out.lines().partition(|line| line.starts_with('{'));
+        let records: Vec<serde_json::Value> =
+            records.into_iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let pids: Vec<u64> = said.iter().filter_map(|line| line.parse().ok()).collect();
+        let [parent, child] = pids[..] else { panic!("{said:?}") };
+        let found: Vec<_> =
+            records.iter().map(|record| (&record["record"]["pid"], &record["record"]["ppid"])).collect();
+        assert_eq!(found.len(), 3, "{out}");
+        assert_eq!(*found[0].0, parent);
+        for (pid, ppid) in &found[1..] {
+            assert_eq!((pid.as_u64(), ppid.as_u64()), (Some(child), Some(parent)), "{out}");
+        }
+        assert!(records.iter().all(|record| record["record"]["euid"] == 0 && record["map"] == "events"));
+    });
+}
+
+#[test]
+fn probes_are_listed() {
+    let (status, out, err) = perfring(&["-l", "dtrace:::"]);
+    assert_eq!((status, out.as_str(), err.as_str()), (0, "dtrace:::BEGIN\ndtrace:::END\ndtrace:::ERROR\n", ""));
+    let (status, _, err) = perfring(&["-l", "no:such:probe:here"]);
+    assert_eq!((status, err.as_str()), (1, "perfring: no probe matches \"no:such:probe:here\"\n"));
+    let (status, _, err) = perfring(&["-l", "a:b:c:d:e"]);
+    assert_eq!(status, 2, "{err}");
+    let (status, out, _) = perfring(&["-l", "-i", &fixture("tracepoint")]);
+    assert_eq!(status, 0);
+    assert_eq!(
+        out, "syscall::getppid:entry\ntracepoint:syscalls::sys_enter_getppid\n    args[0]: int __syscall_nr\n",
+        "the recording says what its tracepoints have"
+    );
+    if !allowed() {
+        return;
+    }
+    with_tracefs(|| {
+        let (status, out, err) = perfring(&["-l", "syscall::write:entry"]);
+        assert_eq!(status, 0, "{err}");
+        let write = "syscall::write:entry\n    args[0]: unsigned int fd\n    args[1]: const char * buf\n    args[2]: size_t count\n";
+        assert_eq!(out, write);
+    });
+}
+
+#[test]
+fn a_recording_fires_probes_without_privileges() {
+    let data = fixture("tracepoint");
+    let (status, out, err) = perfring(&[&object("sample"), "-i", &data]);
+    // Of writes there are none in it.
+    assert_eq!((status, out.as_str()), (1, ""));
+    assert!(
+        err.starts_with(&format!("perfring: {data}: no probe matches \"syscall::write:entry\", of program on_write"))
+    );
+    let (status, out, err) = perfring(&[&object("sample"), "--probe", "on_write=syscall::getppid:", "-i", &data]);
+    assert_eq!(status, 0, "{err}");
+    assert!(err.starts_with("perfring: warning: no probe matches \"syscall::write:entry\""), "{err}");
+    let lines: Vec<_> = out.lines().map(|line| parse(line).expect("a line in the tool's format")).collect();
+    assert_eq!(lines.len(), 10, "{out}");
+    let pid = lines[0][2];
+    for line in lines {
+        // The recording does not say who the process belongs to.
+        assert_eq!(line, [123, 0, pid, line[3], -1, -1], "{out}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let (status, _, err) = perfring(&[&object("sample")]);
+    if allowed() {
+        with_tracefs(|| {
+            let (status, _, err) = perfring(&[&object("sample")]);
+            assert_eq!(
+                (status, err.as_str()),
+                (2, "perfring: nothing to observe: give a command behind --, or -a, -p PID, or -i FILE\n")
+            );
+            let (status, _, err) = perfring(&[&object("sample"), "--probe", "nobody=a:b:c:d", "--", "true"]);
+            assert_eq!(status, 2);
+            assert_eq!(
+                err,
+                "perfring: --probe nobody=a:b:c:d: there is no program nobody; programs: on_write, write_event\n"
+            );
+            let (status, _, err) = perfring(&[&object("sample"), "-p", "4194304"]);
+            assert_eq!(status, 1, "{err}");
+            assert!(err.contains("4194304"), "{err}");
+            let (status, _, err) = perfring(&[&object("sample"), "--", "/no/such/program"]);
+            assert_eq!(status, 1);
+            assert!(err.contains("/no/such/program"), "{err}");
+        });
+    } else {
+        assert_ne!(status, 0, "{err}");
+    }
+    let (status, _, err) = perfring(&["/no/such/object", "--", "true"]);
+    assert_eq!(status, 1);
+    assert!(err.starts_with("perfring: cannot read /no/such/object: "), "{err}");
+    let calls = format!("{}/tests/bpf/calls.bpf.o", env!("CARGO_MANIFEST_DIR"));
+    let (status, _, err) = perfring(&[&calls, "--unverified", "--", "true"]);
+    assert_eq!(status, 1);
+    assert!(err.contains("no program says by which probes it is fired"), "{err}");
+}
