@@ -1,27 +1,38 @@
-//! One loop that reads two rings: one that an eBPF program writes, run here by the interpreter, and one that the kernel writes.
+//! Two producers, and one loop that reads both: probes of this process, which run an eBPF program on the threads that come by, and
+//! the kernel, which reports page faults.
 //!
 //! Needs no privileges. Where the kernel refuses, it says `SKIPPED` and why.
 
-use perfring::bpf::insn::assemble_with;
-use perfring::bpf::map::{Map, MapDef};
-use perfring::bpf::program_type::{ContextLayout, Field, Pointer};
-use perfring::bpf::{Context, Event, HelperId, Helpers, Machine, Program, ProgramType};
+use perfring::bpf::elf::Object;
+use perfring::dtrace::Session;
 use perfring::record::SampleType;
-use perfring::ring::{Consumer, Record, Ring};
+use perfring::ring::{Consumer, Record};
 use std::error::Error;
 
 const PERF_RECORD_LOST: u32 = 2;
 const PERF_RECORD_SAMPLE: u32 = 9;
 
+perfring::probe! {
+    /// A thread has done a piece of its work. Disabled, as it is at first, it costs a load and a branch.
+    fn work_done(thread: u32, piece: u32) = "quickstart:main:work:done";
+}
+
+/// What clang made of examples/dtrace/sample.bpf.c: `on_write`, which any probe may fire, notes which probe it was and hands on to
+/// `write_event`, a program of another type. That one reserves 48 bytes of the ring of its CPU, stores field by field, and commits.
+const OBJECT: &[u8] = include_bytes!("dtrace/sample.bpf.o");
+
+const THREADS: u32 = 2;
+const PIECES: u32 = 60;
+
 fn main() -> Result<(), Box<dyn Error>> {
-    interpreter()?;
+    probes()?;
     println!();
     kernel()
 }
 
 /// Prints what a ring holds. It does not know who wrote it.
 fn show(name: &str, consumer: &mut Consumer) -> Result<(), Box<dyn Error>> {
-    const LINES: u64 = 12;
+    const LINES: u64 = 4;
     let before = consumer.stats();
     let (mut records, mut lost) = (0, 0);
     println!("{name}: {} KiB", consumer.size() / 1024);
@@ -67,77 +78,36 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Reserves a record of the size that the context says in the ring of this CPU, fills it in place with the number that the
-/// context says, and commits it. Returns 0, or why there was no record.
-const PROGRAM: &str = "
-    r6 = r1
-    r2 = 8                      ; the buffer: its start is at offset 8 of the context
-    r3 = map[idx:0] ll
-    r4 = *(u32 *)(r6 +4)        ; size
-    call bpf_buffer_reserve
-    if r0 != 0 goto out
-    r1 = *(u64 *)(r6 +8)        ; where the record's data start
-    r2 = *(u64 *)(r6 +16)       ; and end
-    r3 = *(u32 *)(r6 +0)        ; number
-next:
-    r4 = r1
-    r4 += 4
-    if r4 > r2 goto done
-    *(u32 *)(r1 +0) = r3
-    r1 = r4
-    goto next
-done:
-    r1 = r6
-    r2 = 8
-    r3 = map[idx:0] ll
-    call bpf_buffer_commit
-out:
-    exit
-";
+/// A probe that several threads fire, each into a ring of its own. The programs were proved safe, and run without tests; no record
+/// crosses a page, so each is written and read as one slice.
+fn probes() -> Result<(), Box<dyn Error>> {
+    let object = Object::parse(OBJECT)?;
+    let builder = Session::builder().cpus(THREADS as usize).per_thread().pages(4).sample_type(SampleType::TIME);
+    let mut session = builder.load(&object)?;
+    let program = session.loaded().programs["on_write"].clone();
+    assert!(program.is_verified());
+    work_done(0, 0); // nobody listens yet
+    session.attach(&program, &"quickstart:::done".parse()?)?;
+    session.enable()?;
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            scope.spawn(move || (0..PIECES).for_each(|piece| work_done(thread, piece)));
+        }
+    });
+    session.close()?;
 
-/// A program that is run here, and stores straight into a ring. No record in it crosses a page, so each is written and read
-/// as one slice.
-fn interpreter() -> Result<(), Box<dyn Error>> {
-    let ring = Ring::confined(4).private()?;
-    let mut consumer = ring.consumer()?;
-    let machine = Machine::new(1);
-    let events = Map::new(&MapDef::perf_event_array("events", 1), machine.cpus())?;
-    let attr = Event::bpf_output_attr(SampleType::empty());
-    machine.set_event(&events, 0, 0, Event::new(ring.producer()?, &attr, 0)?)?;
-
-    let fields = [
-        Field::read_only("number", 0, 4, 1),
-        Field::read_only("size", 4, 4, 1),
-        Field::pointer("buf", 8, 8, Pointer::Buffer(8)),
-        Field::pointer("buf_end", 16, 8, Pointer::BufferEnd(8)),
-    ];
-    let helpers = [HelperId::BUFFER_RESERVE, HelperId::BUFFER_COMMIT];
-    let probe = ProgramType::builder("probe", ContextLayout::fields(24, fields)?).helpers(helpers).build();
-    let insns = assemble_with(PROGRAM, &|name| Helpers::standard().number(name).map(|id| id.0))?;
-    let program = Program::builder("quickstart", &probe).maps([events]).load(insns)?;
-    let fire = |number: u32, size: u32| {
-        let mut context = [0; 24];
-        context[..4].copy_from_slice(&number.to_ne_bytes());
-        context[4..8].copy_from_slice(&size.to_ne_bytes());
-        machine.run(&program, Context::new(&mut context))
-    };
-
-    // Two of these fit into a page, and behind them there is a gap. The last four find the ring full.
-    for number in 0..12 {
-        fire(number, 1400)?;
+    for (map, cpu, ring) in session.rings_mut() {
+        show(&format!("probes, map {map}, CPU {cpu}, page-confined"), ring)?;
     }
-    show("interpreter, page-confined", &mut consumer)?;
-    // Now there is room, and the ring says what was lost before.
-    for number in 12..15 {
-        fire(number, 40)?;
-    }
-    show("interpreter, again", &mut consumer)
+    let stats = session.stats()?;
+    println!("{} firings, {} of them dropped", stats.machine.runs, stats.dropped());
+    Ok(())
 }
 
 /// The page faults of this thread, as the kernel sees them.
 #[cfg(feature = "kernel")]
 fn kernel() -> Result<(), Box<dyn Error>> {
-    use perfring::kernel::{EventBuilder, SampleType, Software, Target};
+    use perfring::kernel::{EventBuilder, Software, Target};
 
     const NAME: &str = "kernel, page faults of this thread";
     let opened = EventBuilder::software(Software::PageFaults)

@@ -12,8 +12,9 @@ use crate::bpf::elf::{Object, ProgramKind, ProgramSpec};
 use crate::bpf::map::{Map, MapType};
 use crate::bpf::verifier::VerifyOptions;
 use crate::bpf::{Event, Loaded, Loader, Machine, MachineStats, Program, RunOptions};
-use crate::record::{Attr, Body, ByteOrder, Decoder, SampleType};
-use crate::ring::{Consumer, ReadError, Ring, Wake, poll_any};
+use crate::merge::{Merge, Merged, StreamError};
+use crate::record::{Attr, Body, ByteOrder, Decoded, Decoder, SampleType};
+use crate::ring::{Consumer, ReadError, Record, Ring, Wake, poll_any};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -106,6 +107,9 @@ impl SessionBuilder {
         let core = Arc::new(Core::new(machine.build(), self.per_thread));
         let attr = Event::bpf_output_attr(self.sample_type);
         let decoder = Decoder::new(&attr).map_err(SessionError::SampleType)?;
+        let times = decoder.clone();
+        let has_times = attr.sample_type.contains(SampleType::TIME);
+        let time: TimeOf = Box::new(move |_, record| times.time(record.bytes()).filter(|_| has_times));
         let ringbuf = Event::bpf_output_attr(SampleType::empty());
         let ringbuf = Decoder::new(&ringbuf).map_err(SessionError::SampleType)?;
         Ok(Session {
@@ -117,7 +121,9 @@ impl SessionBuilder {
             ringbuf,
             loaded: Loaded::default(),
             wanted: Vec::new(),
-            streams: Vec::new(),
+            rings: Merge::new([], time),
+            names: Vec::new(),
+            ringbufs: Vec::new(),
             probes: Vec::new(),
             enabled: false,
             closed: false,
@@ -211,14 +217,29 @@ fn wanted(spec: &ProgramSpec) -> Result<Option<Pattern>, SessionError> {
     Ok(Some(text.parse()?))
 }
 
-/// A ring that programs write.
+/// Whose ring it is.
 #[derive(Debug)]
-struct Stream {
+struct RingName {
     map: String,
     /// None of a ring buffer, which all CPUs write.
     cpu: Option<u32>,
-    consumer: Consumer,
-    lost: u64,
+}
+
+type TimeOf = Box<dyn Fn(usize, &Record<'_>) -> Option<u64> + Send + Sync>;
+
+/// Hands on a record of a ring; gives whether it is a sample.
+fn hand_on(decoder: &Decoder, name: &RingName, record: Record<'_>, action: &mut impl FnMut(Item<'_>)) -> bool {
+    let (map, cpu) = (&*name.map, name.cpu);
+    match decoder.decode(record.bytes()) {
+        Ok(Decoded { body: Body::Sample(sample), .. }) => {
+            let data = sample.raw().unwrap_or_default();
+            action(Item::Sample { map, cpu, time: sample.time(), data });
+            return true;
+        }
+        Ok(Decoded { body: Body::Lost(lost), .. }) => action(Item::Lost { map, cpu, lost: lost.lost }),
+        _ => action(Item::Other { map, cpu, record: record.bytes() }),
+    }
+    false
 }
 
 /// Who fires a probe.
@@ -344,7 +365,6 @@ pub enum Item<'a> {
 ///
 /// What is fired while a session is enabled is in its rings, or counted: [`SessionStats`]. Closing it waits for programs that run,
 /// so that what they committed can be read. Dropping it closes it.
-#[derive(Debug)]
 pub struct Session {
     core: Arc<Core>,
     pages: usize,
@@ -356,11 +376,25 @@ pub struct Session {
     loaded: Loaded,
     /// What the object says of the probes of its programs.
     wanted: Vec<(String, Pattern)>,
-    streams: Vec<Stream>,
+    rings: Merge<Consumer, TimeOf>,
+    /// Of the rings, by their numbers.
+    names: Vec<RingName>,
+    ringbufs: Vec<(RingName, Consumer)>,
     probes: Vec<Attached>,
     enabled: bool,
     closed: bool,
     read: u64,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("machine", &self.core.machine)
+            .field("probes", &self.probes)
+            .field("enabled", &self.enabled)
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Session {
@@ -407,12 +441,13 @@ impl Session {
                     let event = Event::new(ring.producer()?, &self.attr, 0).map_err(SessionError::Event)?;
                     self.core.machine.set_event(map, cpu, cpu, event)?;
                     let consumer = ring.consumer()?;
-                    self.streams.push(Stream { map: name.clone(), cpu: Some(cpu), consumer, lost: 0 });
+                    self.rings.push(consumer);
+                    self.names.push(RingName { map: name.clone(), cpu: Some(cpu) });
                 }
             }
             MapType::Ringbuf => {
                 if let Some(consumer) = map.take_consumer()? {
-                    self.streams.push(Stream { map: name.clone(), cpu: None, consumer, lost: 0 });
+                    self.ringbufs.push((RingName { map: name.clone(), cpu: None }, consumer));
                 }
             }
             _ => {}
@@ -548,41 +583,46 @@ impl Session {
         Ok(())
     }
 
-    /// Hands on what is in the rings, one ring after the other; gives how many items there were. It ends, also while programs go on.
+    /// Hands on what is in the rings: in the order of time where samples have the time, else one ring after the other, as it is with
+    /// ring buffers. Gives how many items there were. It ends, also while programs go on.
     pub fn read(&mut self, mut action: impl FnMut(Item<'_>)) -> u64 {
         let mut count = 0;
-        for stream in &mut self.streams {
-            let (map, cpu) = (&*stream.map, stream.cpu);
-            let mut drain = stream.consumer.drain();
-            while let Some(record) = drain.next() {
+        let mut merged = self.rings.drain(None);
+        while let Some(next) = merged.next() {
+            count += 1;
+            match next {
+                Ok(Merged { stream, record, .. }) => {
+                    self.read += u64::from(hand_on(&self.decoder, &self.names[stream], record, &mut action));
+                }
+                Err(StreamError { stream, error }) => {
+                    let RingName { map, cpu } = &self.names[stream];
+                    action(Item::Defect { map, cpu: *cpu, error });
+                }
+            }
+        }
+        for (name, consumer) in &mut self.ringbufs {
+            let mut drain = consumer.drain();
+            while let Some(next) = drain.next() {
                 count += 1;
-                let record = match record {
-                    Ok(record) => record,
-                    Err(error) => {
-                        action(Item::Defect { map, cpu, error });
-                        continue;
-                    }
-                };
-                // Ring buffers' records are samples with what was sent alone.
-                let decoder = if cpu.is_none() { &self.ringbuf } else { &self.decoder };
-                match decoder.decode(record.bytes()) {
-                    Ok(decoded) => match decoded.body {
-                        Body::Sample(sample) => {
-                            self.read += 1;
-                            let data = sample.raw().unwrap_or_default();
-                            action(Item::Sample { map, cpu, time: sample.time(), data });
-                        }
-                        Body::Lost(lost) => {
-                            stream.lost += lost.lost;
-                            action(Item::Lost { map, cpu, lost: lost.lost });
-                        }
-                        _ => action(Item::Other { map, cpu, record: record.bytes() }),
-                    },
-                    Err(_) => action(Item::Other { map, cpu, record: record.bytes() }),
+                match next {
+                    Ok(record) => self.read += u64::from(hand_on(&self.ringbuf, name, record, &mut action)),
+                    Err(error) => action(Item::Defect { map: &name.map, cpu: None, error }),
                 }
             }
         }
         count
+    }
+
+    /// The rings of perf event arrays themselves: the map and the CPU of each, and its reader. What is read there is not counted in
+    /// [`SessionStats::read`].
+    pub fn rings_mut(&mut self) -> impl Iterator<Item = (&str, u32, &mut Consumer)> {
+        let names = self.names.iter().map(|name| (name.map.as_str(), name.cpu.unwrap_or_default()));
+        names.zip(self.rings.streams_mut()).map(|((map, cpu), consumer)| (map, cpu, consumer))
+    }
+
+    /// The readers of all rings.
+    fn consumers(&self) -> impl Iterator<Item = &Consumer> {
+        self.rings.streams().iter().chain(self.ringbufs.iter().map(|(_, consumer)| consumer))
     }
 
     /// Sleeps until there is something to read, but no longer than `timeout`; gives whether there is.
@@ -591,15 +631,15 @@ impl Session {
     /// What poll(2) says.
     pub fn wait(&mut self, timeout: Duration) -> io::Result<bool> {
         let mut ready = false;
-        for stream in &mut self.streams {
-            ready |= stream.consumer.arm();
+        let ringbufs = self.ringbufs.iter_mut().map(|(_, consumer)| consumer);
+        for consumer in self.rings.streams_mut().iter_mut().chain(ringbufs) {
+            ready |= consumer.arm();
         }
         if ready {
             return Ok(true);
         }
-        let fds = self.streams.iter().filter_map(|stream| stream.consumer.as_fd());
-        poll_any(fds, Instant::now().checked_add(timeout))?;
-        Ok(self.streams.iter().any(|stream| stream.consumer.is_ready()))
+        poll_any(self.consumers().filter_map(Consumer::as_fd), Instant::now().checked_add(timeout))?;
+        Ok(self.consumers().any(Consumer::is_ready))
     }
 
     /// Disables the probes, runs the programs of `dtrace:::END`, and waits for programs that run: what they committed can be read
@@ -669,7 +709,7 @@ impl Session {
     pub fn stats(&self) -> Result<SessionStats, SessionError> {
         let machine = self.core.machine.stats().map_err(|_| SessionError::Reentrant)?;
         let skipped = self.probes.iter().map(|probe| self.skipped(probe) * probe.enablings.len() as u64).sum();
-        let lost = self.streams.iter().map(|stream| stream.consumer.lost_total().unwrap_or(stream.lost)).sum();
+        let lost = self.consumers().filter_map(Consumer::lost_total).sum();
         Ok(SessionStats { machine, skipped, lost, read: self.read })
     }
 }

@@ -10,6 +10,7 @@ use perfring::bpf::elf::{Object, ProgramKind};
 use perfring::bpf::verifier::VerifyOptions;
 use perfring::dtrace::{KernelProbes, KernelSource, Pattern, RecordedProbes, Session, SourceStats};
 use perfring::kernel::{SetTarget, StoppedCommand, online_cpus};
+use perfring::record::SampleType;
 use perfring::ring::Wait;
 use std::fmt::Display;
 use std::io::Write;
@@ -42,6 +43,8 @@ fn session(arguments: &Arguments, path: &Path, object: &Object, cpus: usize) -> 
         .cpus(arguments.rings.map_or(cpus, usize::from))
         .pages(arguments.ring_pages)
         .verify(verify)
+        // What is printed is in the order of time, whatever ring it comes from.
+        .sample_type(SampleType::TIME)
         .trace(|line| say!("{}", line.trim_end()));
     builder.load(object).map_err(|error| Failure::Other(format!("{}: {error}", path.display())))
 }
