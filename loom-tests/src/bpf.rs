@@ -5,6 +5,7 @@ use crate::models::Model;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use loom::thread;
+use perfring::bpf::lease::model::LeasesModel;
 use perfring::bpf::map::MapError;
 use perfring::bpf::map::model::{CellModel, HashModel, pin};
 
@@ -22,6 +23,8 @@ pub const MODELS: &[Model] = &[
     Model { name: "map_free", preemptions: 4, at_least: 2000, run: map_free },
     Model { name: "map_cell", preemptions: 4, at_least: 1200, run: map_cell },
     Model { name: "map_cell_swap", preemptions: 4, at_least: 100, run: map_cell_swap },
+    Model { name: "fire_close", preemptions: 3, at_least: 100, run: fire_close },
+    Model { name: "fire_enable", preemptions: 3, at_least: 100, run: fire_enable },
 ];
 
 /// The value that belongs to a key in every model, unless it says otherwise.
@@ -303,4 +306,70 @@ fn map_cell_swap() {
     assert!(own != other, "one found what the other had put there");
     drop(cell);
     assert_eq!(drops.load(Relaxed), 2);
+}
+
+/// A probe: whether it is enabled, and where those who come by find what for.
+struct Probe {
+    enabled: AtomicU64,
+    enabling: CellModel<LeasesModel>,
+}
+
+impl Probe {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { enabled: AtomicU64::new(0), enabling: CellModel::new() })
+    }
+
+    fn enable(&self, session: &LeasesModel) {
+        self.enabling.swap(Some(session.clone()));
+        self.enabled.store(1, Relaxed);
+    }
+
+    fn disable(&self) {
+        self.enabling.swap(None);
+        self.enabled.store(0, Relaxed);
+    }
+
+    /// Whether there is a record of it.
+    fn fire(&self, near: usize) -> bool {
+        if self.enabled.load(Relaxed) == 0 {
+            return false;
+        }
+        let pin = pin();
+        self.enabling.load(&pin).and_then(|session| session.fire(near)).unwrap_or(false)
+    }
+}
+
+/// Firings against the end of a session: what is in its rings when it is closed is what was fired, and nothing comes behind it.
+fn fire_close() {
+    let (probe, session) = (Probe::new(), LeasesModel::new(2));
+    probe.enable(&session);
+    let threads: Vec<_> = (0..2)
+        .map(|thread| {
+            let probe = probe.clone();
+            thread::spawn(move || u64::from(probe.fire(thread)))
+        })
+        .collect();
+    probe.disable();
+    session.stop();
+    let records = session.records();
+    let fired: u64 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+    assert_eq!(fired, records, "what was committed is read, and nothing else was");
+    assert!(!probe.fire(0));
+}
+
+/// Firings against the start of a session, and the end of another: who sees the new one sees all of it.
+fn fire_enable() {
+    let (probe, first, second) = (Probe::new(), LeasesModel::new(1), LeasesModel::new(1));
+    probe.enable(&first);
+    let thread = {
+        let probe = probe.clone();
+        thread::spawn(move || u64::from(probe.fire(0)) + u64::from(probe.fire(0)))
+    };
+    probe.enable(&second);
+    first.stop();
+    let before = first.records();
+    probe.disable();
+    second.stop();
+    let fired = thread.join().unwrap();
+    assert_eq!(fired, before + second.records());
 }

@@ -27,7 +27,10 @@ mod runner {
 
     /// The rows of all order tables.
     fn order_tables() -> impl Iterator<Item = &'static [&'static str; 5]> {
-        perfring::ring::order_table().iter().chain(perfring::bpf::map::order_table())
+        perfring::ring::order_table()
+            .iter()
+            .chain(perfring::bpf::map::order_table())
+            .chain(perfring::bpf::order_table())
     }
 
     /// Searches `model`; gives the number of executions.

@@ -1,6 +1,7 @@
 //! The CPUs of a machine, of which each execution holds one alone.
 
-use crate::sync::{self, Mutex, MutexGuard};
+use super::order::Site;
+use crate::sync::{self, Mutex, MutexGuard, Ordering};
 use crossbeam_utils::CachePadded;
 use std::ops::{Deref, DerefMut};
 
@@ -53,7 +54,11 @@ impl<T> Leases<T> {
     #[inline]
     pub(crate) fn this(&self, number: usize) -> Result<Lease<'_, T>, NoLease> {
         let held = sync::try_lock(&self.0[number]).ok_or(NoLease::Busy)?;
-        if held.stopped { Err(NoLease::Stopped) } else { Ok(Lease(held)) }
+        if held.stopped && Site::StopSeen.order() != Ordering::Relaxed {
+            Err(NoLease::Stopped)
+        } else {
+            Ok(Lease(held))
+        }
     }
 
     /// The first that is free, from this number on.
@@ -77,7 +82,49 @@ impl<T> Leases<T> {
     /// Lends nothing any more, and waits for what is lent now.
     pub(crate) fn stop(&self) {
         for slot in &self.0 {
-            sync::lock(slot).stopped = true;
+            if Site::StopWaits.order() != Ordering::Relaxed {
+                sync::lock(slot).stopped = true;
+            }
+        }
+    }
+}
+
+/// What the loom models use of leases.
+#[cfg(perfring_loom)]
+pub mod model {
+    use super::{Leases, NoLease};
+    use crate::sync::Arc;
+
+    /// CPUs, each with a count of its records.
+    #[derive(Clone)]
+    pub struct LeasesModel(Arc<Leases<u64>>);
+
+    impl LeasesModel {
+        /// As many CPUs.
+        pub fn new(cpus: usize) -> Self {
+            Self(Arc::new(Leases::new((0..cpus).map(|_| 0))))
+        }
+
+        /// Writes a record on a CPU that is free, near this one. Whether it did; none where none was free.
+        pub fn fire(&self, near: usize) -> Option<bool> {
+            match self.0.any(near) {
+                Ok(mut records) => {
+                    *records += 1;
+                    Some(true)
+                }
+                Err(NoLease::Stopped) => Some(false),
+                Err(NoLease::Busy) => None,
+            }
+        }
+
+        /// Lends nothing any more.
+        pub fn stop(&self) {
+            self.0.stop();
+        }
+
+        /// How many records there are.
+        pub fn records(&self) -> u64 {
+            (0..self.0.len()).filter_map(|number| self.0.wait(number)).map(|records| *records).sum()
         }
     }
 }

@@ -50,7 +50,11 @@ mod event;
 mod helper;
 #[cfg(not(perfring_loom))]
 pub mod insn;
+#[cfg(not(perfring_loom))]
 mod lease;
+#[cfg(perfring_loom)]
+#[doc(hidden)]
+pub mod lease;
 #[cfg(not(perfring_loom))]
 mod loader;
 #[cfg(not(perfring_loom))]
@@ -58,7 +62,6 @@ mod machine;
 pub mod map;
 #[cfg(not(perfring_loom))]
 mod memory;
-#[cfg(not(perfring_loom))]
 mod order;
 #[cfg(not(perfring_loom))]
 mod program;
@@ -74,6 +77,13 @@ mod sys;
 pub mod verifier;
 #[cfg(not(perfring_loom))]
 mod vm;
+
+/// The order table of the machine: site, order, operation, pair, models.
+#[cfg(perfring_loom)]
+#[doc(hidden)]
+pub fn order_table() -> &'static [[&'static str; 5]] {
+    order::Site::TABLE
+}
 
 #[cfg(all(feature = "dtrace", not(perfring_loom)))]
 pub(crate) use self::reentry::Pinned;

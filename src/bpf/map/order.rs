@@ -27,9 +27,9 @@ crate::sync::order_table! {
         Waiting = Relaxed, "hash: how many slots wait for programs to end; whether one is free", pair "-", models "-";
         /// What is put into a cell was made before. What is taken out is dropped behind all that was done under guards before:
         /// that was made under one, too.
-        CellSwap = Release, "cells: swap", pair "CellLoad", models "map_cell";
+        CellSwap = Release, "cells: swap", pair "CellLoad", models "map_cell, fire_enable";
         /// See `CellSwap`.
-        CellLoad = Acquire, "cells: load", pair "CellSwap", models "map_cell";
+        CellLoad = Acquire, "cells: load", pair "CellSwap", models "map_cell, fire_enable";
         /// Freezing orders nothing else.
         Frozen = Relaxed, "maps: load and store whether Rust may still change it", pair "-", models "-";
     }

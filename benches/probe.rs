@@ -1,0 +1,166 @@
+//! What a probe costs in the process that has it: disabled, and with a program that reserves, fills and commits a record of 48 bytes.
+//!
+//! A disabled probe is measured as what a loop takes longer with it. Firings are of one thread, and of two at once, each with a ring
+//! of its own; a turn fires as often as a ring holds, and the rings are read between the turns. Medians of many turns.
+
+use criterion as _;
+use perfring::bpf::insn::assemble_with;
+use perfring::bpf::map::{Map, MapDef};
+use perfring::bpf::verifier::VerifyOptions;
+use perfring::bpf::{Helpers, Program};
+use perfring::dtrace::{Item, Session, program_type};
+use perfring::ring::Wake;
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+#[path = "support/mode.rs"]
+mod mode;
+
+perfring::probe! {
+    fn step(number: u64, other: u64) = "bench:probe:loop:step";
+}
+
+/// 48 bytes of the context, field by field; 28 instructions.
+const FILL: &str = "
+    r6 = r1
+    r2 = 232
+    r3 = map[idx:0] ll
+    r4 = 48
+    call bpf_buffer_reserve
+    if r0 != 0 goto out
+    r1 = *(u64 *)(r6 +232)
+    r2 = *(u64 *)(r6 +240)
+    r3 = r1
+    r3 += 48
+    if r3 > r2 goto commit
+    r2 = *(u64 *)(r6 +248)
+    *(u64 *)(r1 +0) = r2
+    r2 = *(u64 *)(r6 +256)
+    *(u64 *)(r1 +8) = r2
+    r2 = *(u32 *)(r6 +172)
+    *(u32 *)(r1 +16) = r2
+    r2 = *(u32 *)(r6 +204)
+    *(u32 *)(r1 +20) = r2
+    r2 = *(u32 *)(r6 +200)
+    *(u32 *)(r1 +24) = r2
+    r2 = *(u64 *)(r6 +176)
+    *(u64 *)(r1 +32) = r2
+commit:
+    r1 = r6
+    r2 = 232
+    r3 = map[idx:0] ll
+    call bpf_buffer_commit
+out:
+    r0 = 0
+    exit";
+
+/// Firings of a turn: a ring of 2048 pages holds them.
+const FIRINGS: u64 = 100_000;
+const PAGES: usize = 2048;
+
+/// Some work, with a probe in it.
+#[inline(never)]
+pub fn with_probe(rounds: u64) -> u64 {
+    let mut sum = 0;
+    for round in 0..rounds {
+        sum = black_box(sum + round);
+        step(round, sum);
+    }
+    sum
+}
+
+/// Without.
+#[inline(never)]
+pub fn without_probe(rounds: u64) -> u64 {
+    let mut sum = 0;
+    for round in 0..rounds {
+        sum = black_box(sum + round);
+    }
+    sum
+}
+
+fn median(mut times: Vec<Duration>) -> f64 {
+    times.sort_unstable();
+    times[times.len() / 2].as_secs_f64() * 1e9
+}
+
+fn time(run: impl FnOnce() -> u64) -> Duration {
+    let start = Instant::now();
+    black_box(run());
+    start.elapsed()
+}
+
+fn disabled(turns: usize) {
+    const ROUNDS: u64 = 1_000_000;
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for _ in 0..turns {
+        without.push(time(|| without_probe(black_box(ROUNDS))));
+        with.push(time(|| with_probe(black_box(ROUNDS))));
+    }
+    let (with, without) = (median(with) / ROUNDS as f64, median(without) / ROUNDS as f64);
+    println!("| ns a round | without a probe | with one, disabled | it costs |\n|---|---|---|---|");
+    println!("| loop | {without:.2} | {with:.2} | **{:.2}** |\n", with - without);
+}
+
+/// A session whose rings hold what a turn fires.
+fn session(threads: usize, fills: bool) -> Session {
+    let builder = Session::builder().cpus(threads).per_thread().pages(PAGES).wake(Wake::Never);
+    let mut session = builder.build().expect("a session");
+    let events = Map::new(&MapDef::perf_event_array("events", threads as u32), threads).expect("a map");
+    session.add_rings(&events).expect("rings");
+    let insns = match fills {
+        true => assemble_with(FILL, &|name| Helpers::standard().number(name).map(|id| id.0)).expect("a program"),
+        false => assemble_with("r0 = 0\nexit", &|_| None).expect("a program"),
+    };
+    let program = Program::builder("fill", program_type()).maps([events]).license("GPL").load(insns).expect("loads");
+    let verified = program.verify(&VerifyOptions::default()).expect("it is safe");
+    assert_eq!(session.attach(verified.program(), &"bench:::step".parse().expect("a pattern")).expect("it fits"), 1);
+    session.enable().expect("nobody has it");
+    session
+}
+
+/// Nanoseconds a firing, on so many threads at once, of each of them.
+fn fired(threads: usize, fills: bool, turns: usize) -> f64 {
+    let mut session = session(threads, fills);
+    let mut times = Vec::new();
+    let (start, end) = (Barrier::new(threads + 1), Barrier::new(threads + 1));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                for _ in 0..turns {
+                    start.wait();
+                    for number in 0..FIRINGS {
+                        step(number, number);
+                    }
+                    end.wait();
+                }
+            });
+        }
+        for _ in 0..turns {
+            start.wait();
+            let begin = Instant::now();
+            end.wait();
+            times.push(begin.elapsed());
+            let mut read = 0;
+            session.read(|item| read += u64::from(matches!(item, Item::Sample { .. })));
+            assert_eq!(read, if fills { threads as u64 * FIRINGS } else { 0 }, "nothing is lost");
+        }
+    });
+    median(times) / FIRINGS as f64
+}
+
+fn main() {
+    let turns = if mode::is_trial() { 1 } else { 51 };
+    disabled(turns);
+    println!("| ns a firing | nothing | reserve 48 bytes, fill, commit |\n|---|---|---|");
+    let one = [false, true].map(|fills| fired(1, fills, turns));
+    let two = [false, true].map(|fills| fired(2, fills, turns));
+    println!("| one thread | {:.1} | **{:.1}** |", one[0], one[1]);
+    println!("| two threads at once, each | {:.1} | **{:.1}** |", two[0], two[1]);
+    println!(
+        "| what two threads do of what one does | {:.2} | **{:.2}** |",
+        2.0 * one[0] / two[0],
+        2.0 * one[1] / two[1]
+    );
+}
