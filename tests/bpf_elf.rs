@@ -94,7 +94,7 @@ fn maps_that_btf_describes_are_read() {
 
     let kinds: Vec<_> =
         object.programs.iter().map(|program| (program.section_name().kind, program.section_name().autoload)).collect();
-    let dtrace = |slot| Some(ProgramKind::Dtrace { slot });
+    let dtrace = |slot| Some(ProgramKind::Dtrace { slot: Some(slot) });
     assert_eq!(kinds, [(dtrace(1), true), (dtrace(5), false), (Some(ProgramKind::Kprobe), true)]);
     let enter = object.program("enter").unwrap();
     let used: Vec<_> = enter.maps.iter().map(|(insn, map)| (*insn, object.maps[*map].name.as_str())).collect();
@@ -273,8 +273,10 @@ fn names_of_sections_say_the_type() {
         ("xdp", Xdp, ""),
         ("xdp.frags/x", Xdp, "x"),
         ("socket", Socket, ""),
-        ("dtrace/0", Dtrace { slot: 0 }, "0"),
-        ("dtrace/4294967295", Dtrace { slot: u32::MAX }, "4294967295"),
+        ("dtrace/0", Dtrace { slot: Some(0) }, ""),
+        ("dtrace/1/a:b:c:d", Dtrace { slot: Some(1) }, "a:b:c:d"),
+        ("dtrace/a:b:c:d", Dtrace { slot: None }, "a:b:c:d"),
+        ("dtrace/4294967295", Dtrace { slot: Some(u32::MAX) }, ""),
     ];
     for &(name, kind, rest) in known {
         let wanted = SectionName { kind: Some(kind), rest, autoload: true };

@@ -127,6 +127,10 @@ impl Environment for Live {
         sys::comm()
     }
 
+    fn task(&self) -> Task {
+        sys::task()
+    }
+
     fn probe_read(&self, read: ProbeRead, to: &mut [u8]) -> usize {
         match &self.policy {
             Some(policy) if policy(read) => sys::read_own_memory(read.address, to).unwrap_or(0),

@@ -6,6 +6,7 @@ use super::machine::Machine;
 use super::map::{Map, MapDef, MapError, MapFlags, MapType, UpdateFlags};
 use super::program::{LoadError, Program};
 use super::program_type::ProgramType;
+use super::verifier::{VerifyError, VerifyOptions};
 use crate::record::ByteOrder;
 use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
@@ -115,6 +116,9 @@ pub enum LoaderError {
     /// A program that was not loaded.
     #[error(transparent)]
     Program(#[from] LoadError),
+    /// A program that was not proved safe.
+    #[error("{0}")]
+    Refused(Box<VerifyError>),
 }
 
 /// Loads an object for a machine.
@@ -142,6 +146,7 @@ pub struct Loader<'a> {
     owners: BTreeMap<&'a str, &'a ProgramType>,
     given: BTreeMap<&'a str, Map>,
     globals: Vec<(&'a str, Vec<u8>)>,
+    verify: Option<VerifyOptions>,
 }
 
 /// What was loaded.
@@ -168,6 +173,7 @@ impl<'a> Loader<'a> {
             owners: BTreeMap::new(),
             given: BTreeMap::new(),
             globals: Vec::new(),
+            verify: None,
         }
     }
 
@@ -224,6 +230,13 @@ impl<'a> Loader<'a> {
     #[must_use]
     pub fn global(mut self, name: &'a str, value: impl Into<Vec<u8>>) -> Self {
         self.globals.push((name, value.into()));
+        self
+    }
+
+    /// Verifies all programs, also those in slots of program arrays: what is loaded runs without tests.
+    #[must_use]
+    pub fn verify(mut self, options: &VerifyOptions) -> Self {
+        self.verify = Some(options.clone());
         self
     }
 
@@ -340,7 +353,7 @@ impl<'a> Loader<'a> {
             }
         }
         let numbered = typed.iter().filter_map(|(program, _)| match program.section_name().kind {
-            Some(ProgramKind::Dtrace { slot }) => Some((slot, program.name.as_str())),
+            Some(ProgramKind::Dtrace { slot }) => Some((slot?, program.name.as_str())),
             _ => None,
         });
         let numbered: Vec<_> = numbered.collect();
@@ -437,6 +450,12 @@ impl<'a> Loader<'a> {
             .license(self.object.license.as_deref().unwrap_or_default())
             .lines(line)
             .load(insns)?;
-        Ok(program)
+        match &self.verify {
+            Some(options) => {
+                let verified = program.verify(options).map_err(|error| LoaderError::Refused(Box::new(error)))?;
+                Ok(verified.program().clone())
+            }
+            None => Ok(program),
+        }
     }
 }

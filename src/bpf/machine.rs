@@ -424,6 +424,17 @@ impl Machine {
     /// # Errors
     /// [`RunError`]. Whatever the program had reserved and not committed is given up.
     pub fn run_with(&self, program: &Program, context: Context<'_>, options: RunOptions<'_>) -> Result<u64, RunError> {
+        self.run_behind(program, context, options, |_, _| ())
+    }
+
+    /// The same; `before` has the number of the CPU, and the bytes of the context, right before the program starts.
+    pub(crate) fn run_behind(
+        &self,
+        program: &Program,
+        context: Context<'_>,
+        options: RunOptions<'_>,
+        before: impl FnOnce(u32, &mut [u8]),
+    ) -> Result<u64, RunError> {
         let type_ = program.type_();
         let size = context.bytes.len();
         if let Some(expected) = type_.context().size().filter(|expected| *expected != size) {
@@ -442,6 +453,7 @@ impl Machine {
             return Err(RunError::Reentrant);
         };
         let cpu = self.0.lease(options)?;
+        before(cpu.number, context.bytes);
         let pinned = OnceCell::new();
         let mut execution = Execution::new(
             &self.0,

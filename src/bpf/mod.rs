@@ -75,6 +75,8 @@ pub mod verifier;
 #[cfg(not(perfring_loom))]
 mod vm;
 
+#[cfg(all(feature = "dtrace", not(perfring_loom)))]
+pub(crate) use self::reentry::Pinned;
 #[cfg(not(perfring_loom))]
 pub use self::{
     environment::{Environment, Live, ProbeRead, Task},

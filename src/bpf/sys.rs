@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use super::environment::Task;
 use std::io;
 
 /// The CPU that this thread runs on, at the moment.
@@ -22,6 +23,15 @@ pub(crate) fn uid_gid() -> u64 {
     // SAFETY: these have no preconditions.
     let (uid, gid) = unsafe { (libc::getuid(), libc::getgid()) };
     u64::from(gid) << 32 | u64::from(uid)
+}
+
+/// This thread, as a context tells of it.
+pub(crate) fn task() -> Task {
+    // SAFETY: these have no preconditions. A thread's priority can always be asked for, and -1 is one.
+    let (nice, ppid) = unsafe { (libc::getpriority(libc::PRIO_PROCESS, 0), libc::getppid()) };
+    // SAFETY: these have no preconditions.
+    let (uid, gid, euid, egid) = unsafe { (libc::getuid(), libc::getgid(), libc::geteuid(), libc::getegid()) };
+    Task { token: pid_tgid(), state: 0, prio: (120 + nice) as u32, ppid: ppid as u32, uid, gid, euid, egid }
 }
 
 /// The name of this thread, with zeros behind it.

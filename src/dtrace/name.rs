@@ -86,7 +86,10 @@ enum Piece {
     /// `*`
     Any,
     /// `[a-z]`, `[!a-z]`
-    Class { ranges: Vec<(char, char)>, negated: bool },
+    Class {
+        ranges: Vec<(char, char)>,
+        negated: bool,
+    },
 }
 
 /// A pattern: for each part of a name a glob of `*`, `?`, `[a-z]`, `[!a-z]` and `\` before what is meant as it stands. A part that is
@@ -254,7 +257,9 @@ mod tests {
 
     #[test]
     fn globs() {
-        for pattern in ["", ":::", "*", "a:b:c:d", "d", "c:d", "b:c:", "a:::", "[a-c]:?::[!x]", "a*:*b:*c*:**d", "\\a:::"] {
+        for pattern in
+            ["", ":::", "*", "a:b:c:d", "d", "c:d", "b:c:", "a:::", "[a-c]:?::[!x]", "a*:*b:*c*:**d", "\\a:::"]
+        {
             assert!(is(pattern, "a:b:c:d"), "{pattern}");
         }
         for pattern in ["a", "b:c:d:", "a:b:c:", "x:::", "::c:e", "[!a]:::", "ab*:::", "\\*:::", ":::d?"] {

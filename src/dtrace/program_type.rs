@@ -4,7 +4,7 @@ use crate::bpf::program_type::{ContextLayout, Conversion, Field, Pointer};
 use crate::bpf::{Environment, HelperId, ProgramType};
 use std::mem::{offset_of, size_of};
 use std::sync::LazyLock;
-use zerocopy::{Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Registers in the context: those of the kernel's `struct user_pt_regs` (x86-64: `struct pt_regs`).
 #[cfg(target_arch = "x86_64")]
@@ -19,7 +19,7 @@ pub const MAX_ARGS: usize = 12;
 /// `struct dtrace_context`, as programs see it: `include/perfring_dtrace.h` has the declaration for C.
 ///
 /// Up to `buf_end` it is what the source design had. What follows is about the probe.
-#[derive(Clone, Copy, Debug, IntoBytes, Immutable)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub(crate) struct DtraceContext {
     pub(crate) regs: [u64; REGS],
@@ -42,7 +42,6 @@ pub(crate) struct DtraceContext {
     pub(crate) args: [u64; MAX_ARGS],
     pub(crate) nargs: u32,
     pub(crate) stability: u32,
-    pub(crate) time: u64,
 }
 
 /// The id of the writable buffer: where it starts in the context.
@@ -61,12 +60,12 @@ const _: () = {
     assert!(offset_of!(DtraceContext, buf_end) == 240);
     assert!(offset_of!(DtraceContext, args) == 248);
     assert!(offset_of!(DtraceContext, nargs) == 344);
-    assert!(SIZE == 360);
+    assert!(SIZE == 352);
 };
 
 impl DtraceContext {
     /// What the world says of the thread and of the probe's arguments; no registers, and no ids.
-    pub(crate) fn of(environment: &dyn Environment, cpu: u32) -> Self {
+    pub(crate) fn of(environment: &(impl Environment + ?Sized), cpu: u32) -> Self {
         let (pid_tgid, task) = (environment.pid_tgid(), environment.task());
         let given = environment.args();
         let nargs = given.len().min(MAX_ARGS);
@@ -93,7 +92,6 @@ impl DtraceContext {
             args,
             nargs: nargs as u32,
             stability: 0,
-            time: environment.ktime_get_ns(),
         }
     }
 }
@@ -135,7 +133,7 @@ const MORE: &[HelperId] = &[
 ///
 /// Its context is a `struct dtrace_context`: on x86-64 `regs` at 0, `ecb_id` at 168, `probe_id` at 172, `task` at 176, `state` at
 /// 184, `prio`, `cpu`, `tid`, `pid`, `ppid`, `uid`, `gid`, `euid` and `egid` from 192 on, `buf` at 232 and `buf_end` at 240; behind
-/// them, about the probe, `args` at 248, `nargs` at 344, `stability` at 348 and `time` at 352. Programs read all of it, registers
+/// them, about the probe, `args` at 248, `nargs` at 344 and `stability` at 348. Programs read all of it, registers
 /// whole and other numbers in parts too, and write nothing.
 ///
 /// Programs are called from those of the types kprobe and perf_event, whose registers they get; `bpf_finalize_context` says which
@@ -154,7 +152,7 @@ fn build() -> ProgramType {
     let mut fields = fields![
         ecb_id: 4 x 1, probe_id: 4 x 1, task: 8 x 1, state: 8 x 1, prio: 4 x 1, cpu: 4 x 1, tid: 4 x 1, pid: 4 x 1,
         ppid: 4 x 1, uid: 4 x 1, gid: 4 x 1, euid: 4 x 1, egid: 4 x 1, args: 8 x MAX_ARGS as u32, nargs: 4 x 1,
-        stability: 4 x 1, time: 8 x 1,
+        stability: 4 x 1,
     ]
     .to_vec();
     fields.push(Field::read_only("regs", 0, 8, REGS as u32).whole());
@@ -188,7 +186,8 @@ mod tests {
             assert_eq!(access(offset, 8, false), bytes);
             assert_eq!(access(offset, 4, false), None, "registers are loaded whole");
         }
-        for (offset, size) in [(168, 4), (172, 4), (176, 8), (184, 8), (192, 4), (224, 4), (248, 8), (336, 8), (344, 4)] {
+        for (offset, size) in [(168, 4), (172, 4), (176, 8), (184, 8), (192, 4), (224, 4), (248, 8), (336, 8), (344, 4)]
+        {
             assert_eq!(access(offset, size, false), bytes, "{offset}");
             assert_eq!(access(offset, 1, false), bytes, "{offset}");
             assert_eq!(access(offset, 2, false), bytes, "{offset}");
@@ -200,7 +199,7 @@ mod tests {
         assert_eq!(access(BUFFER.into(), 8, false), Some(ContextAccess::Pointer(Pointer::Buffer(BUFFER))));
         assert_eq!(access(BUFFER.into(), 4, false), None);
         assert_eq!(access(u64::from(BUFFER) + 8, 8, false), Some(ContextAccess::Pointer(Pointer::BufferEnd(BUFFER))));
-        assert_eq!(access(360, 4, false), None);
+        assert_eq!(access(352, 4, false), None);
     }
 
     #[test]

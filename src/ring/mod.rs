@@ -64,6 +64,8 @@ mod shared;
 mod source;
 #[cfg(not(perfring_loom))]
 mod sys;
+#[cfg(feature = "dtrace")]
+pub(crate) use sys::poll_any;
 mod time_page;
 mod wait;
 mod wakeup;

@@ -74,10 +74,31 @@ pub(crate) struct Polled {
     pub(crate) hung_up: bool,
 }
 
+fn pollfd(fd: Option<BorrowedFd<'_>>) -> libc::pollfd {
+    libc::pollfd { fd: fd.map_or(-1, |fd| fd.as_raw_fd()), events: libc::POLLIN, revents: 0 }
+}
+
 /// Waits until one of up to two descriptors is ready or `deadline` has passed; interruptions by signals are waited out.
 pub(crate) fn poll(fds: [Option<BorrowedFd<'_>>; 2], deadline: Option<Instant>) -> io::Result<[Polled; 2]> {
-    let mut polled =
-        fds.map(|fd| libc::pollfd { fd: fd.map_or(-1, |fd| fd.as_raw_fd()), events: libc::POLLIN, revents: 0 });
+    let mut polled = fds.map(pollfd);
+    poll_all(&mut polled, deadline)?;
+    Ok(polled.map(|fd| Polled {
+        readable: fd.revents & libc::POLLIN != 0,
+        hung_up: fd.revents & (libc::POLLHUP | libc::POLLERR) != 0,
+    }))
+}
+
+/// Waits until one of the descriptors is ready or `deadline` has passed; interruptions by signals are waited out.
+pub(crate) fn poll_any<'a>(
+    fds: impl IntoIterator<Item = BorrowedFd<'a>>,
+    deadline: Option<Instant>,
+) -> io::Result<bool> {
+    let mut polled: Vec<_> = fds.into_iter().map(|fd| pollfd(Some(fd))).collect();
+    Ok(poll_all(&mut polled, deadline)? != 0)
+}
+
+/// Gives how many are ready.
+fn poll_all(polled: &mut [libc::pollfd], deadline: Option<Instant>) -> io::Result<usize> {
     loop {
         let timeout = match deadline {
             None => -1,
@@ -88,7 +109,7 @@ pub(crate) fn poll(fds: [Option<BorrowedFd<'_>>; 2], deadline: Option<Instant>) 
                 i32::try_from(ms).unwrap_or(i32::MAX)
             }
         };
-        // SAFETY: the array lives across the call and has the length given.
+        // SAFETY: the slice lives across the call and has the length given.
         match unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout) } {
             -1 => {
                 let error = io::Error::last_os_error();
@@ -97,12 +118,7 @@ pub(crate) fn poll(fds: [Option<BorrowedFd<'_>>; 2], deadline: Option<Instant>) 
                 }
             }
             0 if timeout == i32::MAX => {}
-            _ => {
-                return Ok(polled.map(|fd| Polled {
-                    readable: fd.revents & libc::POLLIN != 0,
-                    hung_up: fd.revents & (libc::POLLHUP | libc::POLLERR) != 0,
-                }));
-            }
+            ready => return Ok(ready as usize),
         }
     }
 }

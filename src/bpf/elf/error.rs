@@ -111,6 +111,12 @@ pub enum ObjectError {
     /// The licence is no text.
     #[error("the section license is no text that ends with a 0")]
     License,
+    /// What is in section `.probes` is no text `PROGRAM=PROBES` with a 0 behind it.
+    #[error("the section .probes has no text PROGRAM=PROBES that ends with a 0 at {offset}")]
+    Probes {
+        /// Bytes before it.
+        offset: usize,
+    },
     /// The version is no number.
     #[error("the section version has {len} bytes, not 4")]
     Version {

@@ -119,6 +119,8 @@ pub struct Object {
     pub globals: Vec<Global>,
     /// Its programs, in the order of their symbols.
     pub programs: Vec<ProgramSpec>,
+    /// What section `.probes` says, in which each text is `PROGRAM=PROBES`: the programs, and to which probes they are attached.
+    pub probes: Vec<(String, String)>,
 }
 
 impl Object {
@@ -153,7 +155,8 @@ impl Object {
             Linker { file: &file, functions: &functions, btf: btf_ref, ext: ext_ref, left: Self::MAX_INSNS };
         let programs = functions.programs.iter().map(|program| linker.link(program)).collect::<Result<_, _>>()?;
         let globals = maps.globals(&file);
-        Ok(Self { byte_order: file.order, license, version, btf, maps: maps.list, globals, programs })
+        let probes = file.bytes_of(".probes").map(probes).transpose()?.unwrap_or_default();
+        Ok(Self { byte_order: file.order, license, version, btf, maps: maps.list, globals, programs, probes })
     }
 
     /// The program of this name.
@@ -170,6 +173,23 @@ impl Object {
 fn license(bytes: &[u8]) -> Result<String, ObjectError> {
     let text = std::ffi::CStr::from_bytes_until_nul(bytes).map_err(|_| ObjectError::License)?;
     text.to_str().map(str::to_owned).map_err(|_| ObjectError::License)
+}
+
+/// Texts `PROGRAM=PROBES`, each with a 0 behind it, or more than one where the next is aligned.
+fn probes(bytes: &[u8]) -> Result<Vec<(String, String)>, ObjectError> {
+    let mut probes = Vec::new();
+    let mut offset = 0;
+    for text in bytes.split_inclusive(|byte| *byte == 0) {
+        let error = || ObjectError::Probes { offset };
+        let text_only = text.strip_suffix(&[0]).ok_or_else(error)?;
+        if !text_only.is_empty() {
+            let text = std::str::from_utf8(text_only).map_err(|_| error())?;
+            let (program, pattern) = text.split_once('=').ok_or_else(error)?;
+            probes.push((program.to_owned(), pattern.to_owned()));
+        }
+        offset += text.len();
+    }
+    Ok(probes)
 }
 
 fn version(bytes: &[u8], order: ByteOrder) -> Result<u32, ObjectError> {

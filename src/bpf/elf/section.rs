@@ -28,10 +28,10 @@ pub enum ProgramKind {
     Xdp,
     /// `socket`
     Socket,
-    /// `dtrace/<n>`: slot `n` of a program array.
+    /// `dtrace/<n>`: slot `n` of a program array. `dtrace/<n>/<probes>` and `dtrace/<probes>`: of probes.
     Dtrace {
-        /// The slot.
-        slot: u32,
+        /// The slot, of a program that has one.
+        slot: Option<u32>,
     },
 }
 
@@ -40,15 +40,18 @@ pub enum ProgramKind {
 pub struct SectionName<'a> {
     /// The type of its programs; none if the name is not known.
     pub kind: Option<ProgramKind>,
-    /// What follows the first `/`: to what programs are attached. The whole name (without `?`) if it is not known.
+    /// What follows the first `/`, and the slot, if there is one: to what programs are attached. The whole name (without `?`) if
+    /// it is not known.
     pub rest: &'a str,
     /// Whether programs are loaded unless the user says otherwise: there is no `?` in front.
     pub autoload: bool,
 }
 
-/// The slot of a section `dtrace/<n>` is no number of 32 bits.
+/// What follows `dtrace/` is neither a number of 32 bits nor a pattern of probes.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("section {name}: {slot:?} is no slot of a program array, a decimal number below 2^32")]
+#[error(
+    "section {name}: {slot:?} is neither a slot of a program array, a decimal number below 2^32, nor a pattern of probes"
+)]
 pub struct SlotError {
     /// The section.
     pub name: String,
@@ -61,14 +64,16 @@ impl<'a> SectionName<'a> {
     ///
     /// # Errors
     ///
-    /// The slot of a `dtrace/<n>` is no number.
+    /// What follows `dtrace/` is no number, and has no colon as a pattern of probes would.
     ///
     /// ```
     /// use perfring::bpf::elf::{ProgramKind, SectionName};
     ///
     /// let name = SectionName::parse("?kprobe/do_exit")?;
     /// assert_eq!((name.kind, name.rest, name.autoload), (Some(ProgramKind::Kprobe), "do_exit", false));
-    /// assert_eq!(SectionName::parse("dtrace/39")?.kind, Some(ProgramKind::Dtrace { slot: 39 }));
+    /// assert_eq!(SectionName::parse("dtrace/39")?.kind, Some(ProgramKind::Dtrace { slot: Some(39) }));
+    /// let name = SectionName::parse("dtrace/syscall::write:entry")?;
+    /// assert_eq!((name.kind, name.rest), (Some(ProgramKind::Dtrace { slot: None }), "syscall::write:entry"));
     /// assert_eq!(SectionName::parse("mine/own")?.kind, None);
     /// # Ok::<(), perfring::bpf::elf::SlotError>(())
     /// ```
@@ -90,7 +95,16 @@ impl<'a> SectionName<'a> {
             "perf_event" => ProgramKind::PerfEvent,
             "xdp" | "xdp.frags" => ProgramKind::Xdp,
             "socket" => ProgramKind::Socket,
-            "dtrace" => ProgramKind::Dtrace { slot: slot(name, rest)? },
+            "dtrace" => {
+                let (number, probes) = rest.split_once('/').unwrap_or((rest, ""));
+                return match number.contains(':') {
+                    true => Ok(Self { kind: Some(ProgramKind::Dtrace { slot: None }), rest, autoload }),
+                    false => {
+                        let slot = Some(slot(name, number)?);
+                        Ok(Self { kind: Some(ProgramKind::Dtrace { slot }), rest: probes, autoload })
+                    }
+                };
+            }
             _ => return Ok(Self { kind: None, rest: whole, autoload }),
         };
         Ok(Self { kind: Some(kind), rest, autoload })

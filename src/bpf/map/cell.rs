@@ -33,6 +33,12 @@ impl<T> Old<T> {
 }
 
 impl<T: Send + Sync + 'static> Cell<T> {
+    #[cfg(not(perfring_loom))]
+    pub(crate) const fn new() -> Self {
+        Self { content: AtomicPtr::new(ptr::null_mut()), owner: PhantomData }
+    }
+
+    #[cfg(perfring_loom)]
     pub(crate) fn new() -> Self {
         Self { content: AtomicPtr::new(ptr::null_mut()), owner: PhantomData }
     }

@@ -42,6 +42,8 @@ mod values;
 #[cfg(perfring_loom)]
 mod values_model;
 
+#[cfg(all(feature = "dtrace", not(perfring_loom)))]
+pub(crate) use cell::Cell;
 pub use def::{MapDef, MapFlags, MapType, UpdateFlags};
 pub use error::MapError;
 #[cfg(not(perfring_loom))]

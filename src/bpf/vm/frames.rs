@@ -151,7 +151,8 @@ impl<'r> Execution<'r> {
         // SAFETY: the context is the execution's to read, all of it, until it ends.
         let from = unsafe { Readable::new(source.address, source.len) };
         let number = self.cpu.number;
-        let mut conversion = Conversion { source: source.type_, from, to: bytes, cpu: number, environment: self.environment };
+        let mut conversion =
+            Conversion { source: source.type_, from, to: bytes, cpu: number, environment: self.environment };
         if !target.type_.convert(&mut conversion) {
             return false;
         }
