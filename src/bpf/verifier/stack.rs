@@ -52,6 +52,12 @@ impl Place {
     }
 }
 
+/// How far to the right the part is shifted, of `size` bytes from byte `first` on, of a number that was spilled in so many bytes.
+fn shift_of_part(spilled: usize, first: usize, size: usize) -> u32 {
+    let behind = if cfg!(target_endian = "big") { spilled - first - size } else { first };
+    8 * behind as u32
+}
+
 impl Walk<'_> {
     /// The frame takes so much of the stack.
     fn grow(&mut self, state: &State, place: &Place) {
@@ -132,16 +138,17 @@ impl Walk<'_> {
         if let Value::Scalar(spilled) = slot.spill
             && bytes.iter().all(|byte| *byte == Byte::Spill)
         {
-            let shifted = match first {
+            let shift = shift_of_part(slot.spilled(), first, bytes.len());
+            let shifted = match shift {
                 0 => spilled.range,
-                first => spilled.range.shift_right(8 * first as u32),
+                shift => spilled.range.shift_right(shift),
             };
             let range = shifted.truncate(bits);
-            let same = range == spilled.range && first == 0 && (bits == 64 || spilled.range.wide.umax >> bits == 0);
+            let same = range == spilled.range && shift == 0 && (bits == 64 || spilled.range.wide.umax >> bits == 0);
             let scalar = if same || !rule!("narrow-fills-unlink") {
                 spilled
             } else {
-                let tag = if first == 0 { spilled.tag_of_part(bits) } else { 0 };
+                let tag = if shift == 0 { spilled.tag_of_part(bits) } else { 0 };
                 Scalar { range, id: 0, tag, node: spilled.node }
             };
             return Ok(Value::Scalar(scalar));
