@@ -330,10 +330,9 @@ impl Walk<'_> {
                         Range::signed(LEAST_ERRNO, 0)
                     }
                     HelperId::PROBE_READ_STR | HelperId::PROBE_READ_USER_STR | HelperId::PROBE_READ_KERNEL_STR => {
-                        let most = call.args[1].scalar().map_or(i64::MAX, |size| size.range.wide.smax);
-                        self.need(&call.args[1]);
-                        Range::signed(LEAST_ERRNO, most)
+                        self.status_or_size(&call.args[1])
                     }
+                    HelperId::GET_STACK => self.status_or_size(&call.args[2]),
                     _ => Range::UNKNOWN,
                 };
                 // Copies know that they are the same, and so what a test of one tells.
@@ -341,6 +340,13 @@ impl Walk<'_> {
                 Value::Scalar(Scalar { tag, id, ..Scalar::new(range) })
             }
         }
+    }
+
+    /// A negative errno value, or as many bytes as were asked for, or fewer.
+    fn status_or_size(&mut self, size: &Value) -> Range {
+        let most = size.scalar().map_or(i64::MAX, |size| size.range.wide.smax);
+        self.need(size);
+        Range::signed(LEAST_ERRNO, most)
     }
 
     /// `bpf_loop(nr_loops, callback, ctx, flags)`: no round, or one and then the same again.

@@ -56,7 +56,7 @@
 //!   memory, and where `frames` more fit.
 //! - Helpers of this crate give what [`verifier`](super::verifier) takes them to give: the number of a CPU is below `MAX_CPUS`,
 //!   what `bpf_buffer_reserve` and the like give is 0 or a negative errno, 0 from `bpf_buffer_reserve` exactly where the buffer was
-//!   opened, and no `bpf_probe_read_*_str` gives more than its size.
+//!   opened, and no `bpf_probe_read_*_str`, nor `bpf_get_stack`, gives more than its size.
 //! - Frames are not made zero for a program that can't show what they held. One that calls a helper that may leave some of the
 //!   bytes it is given to write, or that tail-calls from a function, has them made zero as in checked mode.
 //!
