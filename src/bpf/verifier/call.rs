@@ -91,7 +91,7 @@ impl Walk<'_> {
         if helper.prototype.ctx_update && rule!("context-updates-forget") {
             forget_context(state);
         }
-        let result = self.result(&call, pc, tag, state);
+        let result = self.result(state, &call, pc, tag);
         if rule!("helpers-clobber") {
             state.clobber();
         }
@@ -299,14 +299,16 @@ impl Walk<'_> {
     }
 
     /// What a helper gives.
-    fn result(&mut self, call: &Call<'_>, pc: usize, tag: u32, state: &mut State) -> Value {
+    fn result(&mut self, state: &mut State, call: &Call<'_>, pc: usize, tag: u32) -> Value {
         let id = self.new_id();
         match call.helper.prototype.returns {
             Returns::ValueOrNull => {
                 let Some(map) = call.map else { return Value::unknown() };
+                let null = !self.is_element(state, call, map) && rule!("values-may-be-missing");
                 Value::Pointer(Pointer {
-                    id,
-                    ..Pointer::new(Target::Value { map, null: rule!("values-may-be-missing") })
+                    // Values that are there need not be told apart.
+                    id: if null { id } else { 0 },
+                    ..Pointer::new(Target::Value { map, null })
                 })
             }
             Returns::RecordOrNull => {
@@ -347,6 +349,26 @@ impl Walk<'_> {
         let most = size.scalar().map_or(i64::MAX, |size| size.range.wide.smax);
         self.need(size);
         Range::signed(LEAST_ERRNO, most)
+    }
+
+    /// Whether what is looked up is known to be an element of an array: those are always there.
+    fn is_element(&mut self, state: &State, call: &Call<'_>, map: u32) -> bool {
+        let builtin = matches!(call.helper.body, Body::Builtin(_)) && call.helper.id == HelperId::MAP_LOOKUP_ELEM;
+        let def = self.map(map).def();
+        let (type_, entries) = (def.type_, def.max_entries);
+        let array = type_.is_array() && type_.is_data();
+        if !builtin || (!array && rule!("elements-of-arrays")) {
+            return false;
+        }
+        let Value::Pointer(key) = call.args[1] else { return false };
+        let Some((index, from)) = Self::known_word(state, &key) else { return false };
+        if index >= entries && rule!("elements-are-counted") {
+            return false;
+        }
+        if rule!("keys-matter") {
+            self.need(&from);
+        }
+        true
     }
 
     /// `bpf_loop(nr_loops, callback, ctx, flags)`: no round, or one and then the same again.

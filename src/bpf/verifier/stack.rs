@@ -156,6 +156,29 @@ impl Walk<'_> {
         Ok(Value::Scalar(Scalar::new(Range::of_bits(bits))))
     }
 
+    /// The number in four bytes of one slot, which have been read, if it is known; and what was spilled there.
+    pub(super) fn known_word(state: &State, pointer: &Pointer) -> Option<(u32, Value)> {
+        let place = Place::new(pointer, 0, 4).ok().filter(Place::is_fixed)?;
+        let slot = state.frames[place.frame].slots.get(Frame::slot_of(place.at.min))?;
+        let (first, spilled) = (Frame::byte_of(place.at.min), slot.spilled());
+        let mut word = [0; 4];
+        for (at, byte) in (first..).zip(&mut word) {
+            *byte = match slot.bytes.get(at)? {
+                Byte::Zero => 0,
+                Byte::Spill => {
+                    let bits = slot.spill.scalar()?.range.bits;
+                    let shift = shift_of_part(spilled, at, 1);
+                    if (bits.mask >> shift) as u8 != 0 {
+                        return None;
+                    }
+                    (bits.value >> shift) as u8
+                }
+                Byte::Any | Byte::None => return None,
+            };
+        }
+        Some((u32::from_ne_bytes(word), slot.spill))
+    }
+
     /// Whether the bytes may be written that lie in slots with addresses that were spilled: only the whole of them.
     fn check_overwritten(frame: &Frame, range: &std::ops::Range<i64>) -> Result<(), Refusal> {
         for index in Self::slots(range) {
