@@ -504,7 +504,8 @@ impl Walk<'_> {
             self.later(ended)?;
         }
         state.clobber();
-        state.set(0, Value::Scalar(Scalar::new(Range::of_bits(bits))));
+        let range = if rule!("more-than-the-kernel") { Range::of_bits(bits) } else { Range::UNKNOWN };
+        state.set(0, Value::Scalar(Scalar::new(range)));
         state.pc = pc + 1;
         Ok(Next::On)
     }

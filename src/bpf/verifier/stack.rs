@@ -141,7 +141,8 @@ impl Walk<'_> {
             let shift = shift_of_part(slot.spilled(), first, bytes.len());
             let shifted = match shift {
                 0 => spilled.range,
-                shift => spilled.range.shift_right(shift),
+                _ if rule!("more-than-the-kernel") => spilled.range.shift_right(shift),
+                _ => Range::UNKNOWN,
             };
             let range = shifted.truncate(bits);
             let same = range == spilled.range && shift == 0 && (bits == 64 || spilled.range.wide.umax >> bits == 0);
