@@ -14,6 +14,7 @@ mod common;
 use bpf_kernel::{Code, Def, Functions, prog_type, require_bpf, without_tracing};
 use bpf_typed::{Case, Choices, Profile, World};
 use perfring::bpf::map::MapType;
+use perfring::bpf::verifier::VerifyOptions;
 use perfring::record::ByteOrder;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -139,6 +140,30 @@ fn refusal(case: &Case) -> Option<String> {
     debug.split(|c: char| !c.is_ascii_alphanumeric()).next().map(str::to_owned)
 }
 
+/// As few lines of a program that is accepted here as the kernel refuses for the same reason.
+fn smallest(world: &World, text: &str, refused: impl Fn(&Loadable) -> Option<String>) -> String {
+    let why = |lines: &[String]| {
+        let program = world.load(&lines.join("\n")).ok()?;
+        let verdict = program.verify(&VerifyOptions::default());
+        let case = Case { text: String::new(), features: Default::default(), program, verdict };
+        case.verdict.is_ok().then(|| refused(&Loadable::of(&case)).map(|why| class(&why))).flatten()
+    };
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let wanted = why(&lines);
+    if wanted.is_none() {
+        return text.to_owned();
+    }
+    for len in [8, 4, 2, 1, 2, 1] {
+        for start in (0..lines.len()).rev() {
+            let rest = [&lines[..start], lines.get(start + len..).unwrap_or(&[])].concat();
+            if why(&rest) == wanted {
+                lines = rest;
+            }
+        }
+    }
+    lines.join("\n")
+}
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect(name))
 }
@@ -179,6 +204,7 @@ fn compare(profile: Profile, type_: u32, restricted: bool, seeds: std::ops::Rang
             let (_, log) = program.code(type_, &maps).logged_load(2);
             println!("{}{ours}\n{log}\nroot: {root:?}", case.listing());
             println!("without the capabilities for tracing: {careful:?}");
+            println!("smallest:\n{}\n", smallest(&world, &case.text, |program| program.load(type_, &maps).err()));
         }
         let ours = refusal(case);
         let is_one_of = |among: &[&str], said: &str| among.iter().any(|part| said.contains(part));
