@@ -4,6 +4,9 @@
 //! loaded as root, and, where its type allows, without the capabilities for tracing: only then the kernel refuses what
 //! would leak an address, and what reads of the stack what was never written.
 //!
+//! With `--cfg perfring_mutants`, and `PERFRING_MUTANT=more-than-the-kernel`, the verifier knows of numbers what the kernel knows: then
+//! nothing may be accepted here only.
+//!
 //! `PERFRING_BPF_PROGRAMS` is how many there are of each type, `PERFRING_BPF_SEED` the seed of the first. One alone is shown.
 #![cfg(feature = "bpf")]
 
@@ -43,10 +46,11 @@ const LEAKS: &[&str] = &[
 
 /// What the kernel refuses and that is fine here: a part of its message, and why.
 ///
-/// Beside these there is what is known here and not to the kernel, of which no message tells: quotients, rests and negations, a
-/// number less itself, what loads from the packet may give, more than six copies of a number, and parts of a constant that
-/// was spilled. What is so accepted is run, and not stopped, and there is little of it.
-const FINE: [(&str, &str); 6] = [
+/// Beside these there is what is known here and not to the kernel, of which no message tells: quotients and rests, shifts by what is
+/// not known, a number less itself, or with itself by exclusive or, what loads from the packet may give, parts from the middle of
+/// a number that was spilled, and keys of arrays that were stored with more beside them. The tables have cases for each. What is so
+/// accepted is run, and not stopped, and there is little of it.
+const FINE: [(&str, &str); 7] = [
     ("unreachable insn", "instructions that nothing leads to are left alone"),
     ("BPF program is too large", "paths are counted otherwise"),
     ("jumps is too complex", "more branches may wait here"),
@@ -57,6 +61,10 @@ const FINE: [(&str, &str); 6] = [
     (
         "verifier bug: No program to jit",
         "the kernel loses functions whose address is taken only where nothing leads to",
+    ),
+    (
+        "verifier bug: backtracking call unexpected regs",
+        "the kernel loses its way back to where a number comes from",
     ),
     (
         "verifier bug: static subprog leftover stack slots",
@@ -168,6 +176,11 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect(name))
 }
 
+/// Whether what is known here and not to the kernel is switched off.
+fn knows_no_more() -> bool {
+    cfg!(perfring_mutants) && std::env::var_os("PERFRING_MUTANT").is_some_and(|name| name == "more-than-the-kernel")
+}
+
 /// How many of a kind there are, and the seed of one.
 type Tally = BTreeMap<(String, String), (u64, u64)>;
 
@@ -204,7 +217,9 @@ fn compare(profile: Profile, type_: u32, restricted: bool, seeds: std::ops::Rang
             let (_, log) = program.code(type_, &maps).logged_load(2);
             println!("{}{ours}\n{log}\nroot: {root:?}", case.listing());
             println!("without the capabilities for tracing: {careful:?}");
-            println!("smallest:\n{}\n", smallest(&world, &case.text, |program| program.load(type_, &maps).err()));
+            if case.verdict.is_ok() && root.is_err() {
+                println!("smallest:\n{}\n", smallest(&world, &case.text, |program| program.load(type_, &maps).err()));
+            }
         }
         let ours = refusal(case);
         let is_one_of = |among: &[&str], said: &str| among.iter().any(|part| said.contains(part));
@@ -267,7 +282,8 @@ fn random_programs_get_the_kernels_verdict() {
         if let Some(example) = unsafely.first() {
             let _ = writeln!(failures, "{} accepted here only, and stopped, such as {example}", unsafely.len());
         }
-        if more * 100 > programs {
+        let most = if knows_no_more() { 0 } else { programs / 100 };
+        if more > most {
             let _ = writeln!(failures, "{profile:?}: {more} are accepted that the kernel refuses");
         }
         if both * 100 < kernel * 95 {

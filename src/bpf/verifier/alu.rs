@@ -51,7 +51,7 @@ fn result(op: AluOp, a: &Range, b: &Range, width: Width) -> Range {
     let divides = matches!(op, AluOp::Div | AluOp::Sdiv | AluOp::Mod | AluOp::Smod);
     let shifts = matches!(op, AluOp::Lsh | AluOp::Rsh | AluOp::Arsh);
     if (divides || (shifts && b.truncate(bits).value().is_none())) && !rule!("more-than-the-kernel") {
-        return Range::of_bits(bits);
+        return Range::UNKNOWN;
     }
     a.alu(op, b, width)
 }

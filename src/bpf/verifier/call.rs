@@ -361,12 +361,15 @@ impl Walk<'_> {
             return false;
         }
         let Value::Pointer(key) = call.args[1] else { return false };
-        let Some((index, from)) = Self::known_word(state, &key) else { return false };
+        let Some((index, slot)) = Self::known_word(state, &key) else { return false };
+        if index != 0 && slot.spilled() != 4 && !rule!("more-than-the-kernel") {
+            return false;
+        }
         if index >= entries && rule!("elements-are-counted") {
             return false;
         }
         if rule!("keys-matter") {
-            self.need(&from);
+            self.need(&slot.spill);
         }
         true
     }

@@ -157,8 +157,8 @@ impl Walk<'_> {
         Ok(Value::Scalar(Scalar::new(Range::of_bits(bits))))
     }
 
-    /// The number in four bytes of one slot, which have been read, if it is known; and what was spilled there.
-    pub(super) fn known_word(state: &State, pointer: &Pointer) -> Option<(u32, Value)> {
+    /// The number in four bytes of one slot, which have been read, if it is known; and the slot.
+    pub(super) fn known_word(state: &State, pointer: &Pointer) -> Option<(u32, Slot)> {
         let place = Place::new(pointer, 0, 4).ok().filter(Place::is_fixed)?;
         let slot = state.frames[place.frame].slots.get(Frame::slot_of(place.at.min))?;
         let (first, spilled) = (Frame::byte_of(place.at.min), slot.spilled());
@@ -177,7 +177,7 @@ impl Walk<'_> {
                 Byte::Any | Byte::None => return None,
             };
         }
-        Some((u32::from_ne_bytes(word), slot.spill))
+        Some((u32::from_ne_bytes(word), *slot))
     }
 
     /// Whether the bytes may be written that lie in slots with addresses that were spilled: only the whole of them.
