@@ -250,7 +250,8 @@ impl Walk<'_> {
         let content = self.content(map)?;
         let bytes = content.get(at..at.checked_add(size.bytes())?)?;
         let more = |value, byte: &u8| value << 8 | u64::from(*byte);
-        let value = if cfg!(target_endian = "big") { bytes.iter().fold(0, more) } else { bytes.iter().rev().fold(0, more) };
+        let value =
+            if cfg!(target_endian = "big") { bytes.iter().fold(0, more) } else { bytes.iter().rev().fold(0, more) };
         Some(Value::known(value))
     }
 
