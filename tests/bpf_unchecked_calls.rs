@@ -106,6 +106,33 @@ fn contexts_that_are_too_short() {
     assert_eq!(run(&verified, 32), Ok(0));
 }
 
+#[test]
+fn maps_for_too_few_cpus() {
+    let memory = ProgramType::memory();
+    let text = "*(u32 *)(r10 -8) = 3\nr2 = r10\nr2 += -8\nr1 = map[idx:0] ll
+        call bpf_map_lookup_elem\nr0 = *(u64 *)(r0 +0)\nexit";
+    let percpu = |cpus| Map::new(&MapDef::new("percpu", MapType::PercpuArray, 4, 8, 4), cpus).unwrap();
+    for (has, cpus) in [(1, 2), (2, 2), (2, 1), (3, 4)] {
+        let map = percpu(has);
+        map.update(&3_u32.to_ne_bytes(), &9_u64.to_ne_bytes().repeat(has), UpdateFlags::Any).unwrap();
+        let elements = both(memory, &[&map], text);
+        let programs = prog_array(memory);
+        let callers = both(memory, &[&programs], &call(0));
+        let machine = Machine::new(cpus);
+        for cpu in 0..cpus as u32 {
+            let run = |program: &Program| machine.run_with(program, Context::new(&mut []), RunOptions::new().cpu(cpu));
+            let lacks = RunError::MapCpus { map: "percpu".to_owned(), has, cpus };
+            let expected = if has < cpus { Err(lacks) } else { Ok(9) };
+            assert_eq!(same(&elements, run), expected, "{has} of {cpus}");
+            for target in &elements {
+                programs.set_program(0, Some(target)).unwrap();
+                // The call falls through.
+                assert_eq!(same(&callers, run), Ok(expected.clone().unwrap_or(1000)), "{has} of {cpus}");
+            }
+        }
+    }
+}
+
 /// The context of a caller, and that of what it calls across types; the caller's frame, while others come and go above it.
 #[test]
 fn casts() {
@@ -177,25 +204,23 @@ fn lookups_in_arrays() {
         none:
         r0 = 77
         exit";
-    let of_cpu = |cpus| Map::new(&MapDef::new("percpu", MapType::PercpuArray, 4, 3, 5), cpus).unwrap();
-    let (plain, percpu, few) = (array("plain", 3, 5), of_cpu(2), of_cpu(1));
+    let percpu = Map::new(&MapDef::new("percpu", MapType::PercpuArray, 4, 3, 5), 2).unwrap();
+    let plain = array("plain", 3, 5);
     for key in 0..5_u32 {
         plain.update(&key.to_ne_bytes(), &[10 + key as u8; 3], UpdateFlags::Any).unwrap();
         let values: Vec<u8> = [20, 30].iter().flat_map(|cpu| [cpu + key as u8; 8]).collect();
         percpu.update(&key.to_ne_bytes(), &values, UpdateFlags::Any).unwrap();
-        few.update(&key.to_ne_bytes(), &[40; 8], UpdateFlags::Any).unwrap();
     }
     let machine = Machine::builder(2).fuel(Some(1000)).build();
     let programs = prog_array(memory);
     let caller = verify(&load(memory, &[&programs], &call(0)));
     for key in [0_u32, 1, 4, 5, 6, 1 << 31, u32::MAX] {
-        for (map, first) in [(&plain, 10), (&percpu, 30), (&few, 77)] {
-            // The caller has none of the maps: so it is started wherever they have no values.
+        for (map, first) in [(&plain, 10), (&percpu, 30)] {
             let result = same(&both(memory, &[map], text), |program| {
                 programs.set_program(0, Some(program)).unwrap();
                 machine.run_with(&caller, Context::new(&mut key.to_ne_bytes()), RunOptions::new().cpu(1))
             });
-            let expected = if key < 5 && first != 77 { first + u64::from(key) } else { 77 };
+            let expected = if key < 5 { first + u64::from(key) } else { 77 };
             assert_eq!(result, Ok(expected), "{key} in {}", map.def().name);
         }
     }

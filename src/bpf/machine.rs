@@ -62,7 +62,7 @@ type Trace = dyn Fn(&str) + Send + Sync;
 pub(crate) struct Shared {
     /// Tells machines apart.
     pub(crate) id: u32,
-    cpus: Leases<Cpu>,
+    pub(crate) cpus: Leases<Cpu>,
     environment: Box<dyn Environment + Send + Sync>,
     pub(crate) trace: Option<Box<Trace>>,
     fuel: u64,
@@ -443,9 +443,7 @@ impl Machine {
         if let Some(needed) = program.0.proof.as_ref().map(|proof| proof.context_len).filter(|needed| *needed > size) {
             return Err(RunError::ContextShort { size, needed });
         }
-        if let Some(map) = program.0.fewest_cpus.and_then(|at| program.maps().get(at))
-            && map.cpus() < self.cpus()
-        {
+        if let Some(map) = program.0.lacks_cpus(self.cpus()) {
             return Err(RunError::MapCpus { map: map.def().name.clone(), has: map.cpus(), cpus: self.cpus() });
         }
         let Some(_entered) = reentry::program() else {

@@ -363,7 +363,7 @@ pub(crate) struct Text {
     /// Whether a frame is made zero, as it may hold what another program left.
     pub(crate) clears_frames: bool,
     /// The map for the fewest CPUs of those that have a value for each, by its index.
-    pub(crate) fewest_cpus: Option<usize>,
+    fewest_cpus: Option<usize>,
     line: Option<Line>,
     /// What the verifier proved of it, if it did.
     pub(crate) proof: Option<Proof>,
@@ -384,6 +384,11 @@ impl Text {
         let helper = self.helpers.get(id)?;
         let allowed = self.type_.has_helper(id) && (self.gpl || !helper.prototype.gpl_only) && !helper.is_tail_call();
         allowed.then_some(&**helper)
+    }
+
+    /// A per-CPU map that has values for fewer than so many CPUs.
+    pub(crate) fn lacks_cpus(&self, cpus: usize) -> Option<&Map> {
+        self.fewest_cpus.map(|at| &self.maps[at]).filter(|map| map.cpus() < cpus)
     }
 
     pub(crate) fn line(&self, insn: usize) -> Option<String> {

@@ -116,8 +116,9 @@ impl Generator<'_, '_> {
         let map = self.choices.pick(VALUES);
         let out = self.label();
         let name = self.label();
+        let size = if MAPS[map].0 == 4 { "u32" } else { "u64" };
         let text = format!(
-            "{name}: *(u64 *)(r10 -8) = 1\nr2 = r10\nr2 += -8\nr1 = map[idx:{map}] ll\ncall bpf_map_lookup_elem#1\nexit\n"
+            "{name}: *({size} *)(r10 -8) = 1\nr2 = r10\nr2 += -8\nr1 = map[idx:{map}] ll\ncall bpf_map_lookup_elem#1\nexit\n"
         );
         self.functions.push(text);
         self.emit(format!("call {name}"));

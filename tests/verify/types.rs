@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 /// The type of this name: one of the crate's, or
 /// - `buffers`: a `u64` at 0; a `u32` at 8 that may be written; a hole at 12; a `u64` at 16 that is loaded whole; the buffers 24
 ///   (its start at 24, its end at 32) and 40 (40, 48); a packet (`u32`s at 56 and 60); four `u16` at 64; the two fields of
-///   `finalize_context` at 72. All helpers.
+///   `finalize_context` at 72; a hole at 80, and three `u32` at 84 that are loaded in any size. All helpers.
 /// - `dtrace`: the same context. It is called from programs of the type `kprobe`.
 /// - `closed`: a `u64` at 0, no helpers, and nobody but its own programs calls it.
 pub fn named(name: &str) -> Option<&'static ProgramType> {
@@ -43,8 +43,9 @@ fn layout() -> ContextLayout {
         Field::read_only("shorts", 64, 2, 4),
         Field::read_only("ecb_id", 72, 4, 1),
         Field::read_only("probe_id", 76, 4, 1),
+        Field::read_only("any", 84, 4, 3).whole().any_size(),
     ];
-    ContextLayout::fields(80, fields).expect("a layout")
+    ContextLayout::fields(96, fields).expect("a layout")
 }
 
 /// Those of the crate, and one for each kind of argument.

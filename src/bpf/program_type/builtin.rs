@@ -83,7 +83,7 @@ fn sk_buff() -> ContextLayout {
             word("ingress_ifindex", 36),
             word("ifindex", 40),
             word("tc_index", 44),
-            Field::read_only("cb", 48, 4, 5).writable(),
+            Field::read_only("cb", 48, 4, 5).writable().any_size(),
             word("hash", 68),
             word("napi_id", 84),
             word("gso_segs", 164),
@@ -203,6 +203,15 @@ mod tests {
         let skb = ProgramType::socket_filter();
         assert_eq!(access(skb, 48, 4, true), Some(ContextAccess::Bytes));
         assert_eq!(access(skb, 0, 4, true), None);
+        for write in [false, true] {
+            let of_cb = |size: usize| (40..80).filter(move |at| access(skb, *at, size, write).is_some());
+            // Loads are of the words beside it, too.
+            let beside = |at: &u64| (48..68).contains(at);
+            assert!(of_cb(1).filter(beside).eq(48..68));
+            assert!(of_cb(2).filter(beside).eq((48..68).step_by(2)));
+            assert!(of_cb(4).filter(beside).eq((48..68).step_by(4)));
+            assert!(of_cb(8).eq([48, 56]));
+        }
         assert_eq!(access(skb, 1, 1, false), Some(ContextAccess::Bytes));
         assert_eq!(access(skb, 76, 4, false), None, "no direct access to packets");
         let kprobe = ProgramType::kprobe();

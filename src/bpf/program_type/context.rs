@@ -33,6 +33,9 @@ pub enum FieldKind {
         narrow: bool,
         /// Whether programs may store to it, whole elements at a time.
         writable: bool,
+        /// Whether loads, and where it is writable stores, may be of 1, 2, 4 and 8 bytes, whatever the elements are: all within
+        /// the field, and aligned to their size from the start of the context.
+        any_size: bool,
     },
     /// An address, loaded whole; in registers it has 64 bits, whatever the size of the field.
     Pointer(Pointer),
@@ -54,7 +57,7 @@ pub struct Field {
 impl Field {
     /// An element, or an array of `count` elements, of `element` bytes, that programs read, in parts too.
     pub fn read_only(name: &str, offset: u32, element: u8, count: u32) -> Self {
-        let kind = FieldKind::Scalar { element, narrow: true, writable: false };
+        let kind = FieldKind::Scalar { element, narrow: true, writable: false, any_size: false };
         Self { name: name.to_owned(), offset, size: u32::from(element).saturating_mul(count), kind }
     }
 
@@ -76,6 +79,16 @@ impl Field {
         self
     }
 
+    /// The same, loaded, and where it is writable stored to, by 1, 2, 4 or 8 bytes: wherever they are within the field, and
+    /// aligned to their size from the start of the context.
+    #[must_use]
+    pub fn any_size(mut self) -> Self {
+        if let FieldKind::Scalar { any_size, .. } = &mut self.kind {
+            *any_size = true;
+        }
+        self
+    }
+
     /// An address, in a field of `size` bytes: 4 or 8.
     pub fn pointer(name: &str, offset: u32, size: u8, pointer: Pointer) -> Self {
         Self { name: name.to_owned(), offset, size: u32::from(size), kind: FieldKind::Pointer(pointer) }
@@ -90,6 +103,22 @@ impl Field {
 
     fn range(&self) -> Range<u64> {
         u64::from(self.offset)..u64::from(self.offset) + u64::from(self.size)
+    }
+
+    /// The accesses that may start `at` bytes behind its start: loads of 1, 2, 4 and 8 bytes in the lower bits, stores in the upper
+    /// ones. None of addresses.
+    fn allowed(&self, at: u32) -> u8 {
+        let FieldKind::Scalar { element, narrow, writable, any_size } = self.kind else { return 0 };
+        let sizes = |may: &dyn Fn(u8) -> bool| -> u8 { [1, 2, 4, 8].into_iter().filter(|size| may(*size)).sum() };
+        let fits = |size: u8| {
+            let size = u32::from(size);
+            any_size && (self.offset + at).is_multiple_of(size) && at + size <= self.size
+        };
+        let loads = |size: u8| {
+            fits(size) || (at.is_multiple_of(size.into()) && (size == element || (narrow && size < element)))
+        };
+        let stores = |size: u8| writable && (fits(size) || (size == element && at.is_multiple_of(element.into())));
+        sizes(&loads) | sizes(&stores) << 4
     }
 }
 
@@ -213,13 +242,8 @@ impl ContextLayout {
         }
         let mut allowed = vec![0; size as usize].into_boxed_slice();
         for field in &fields {
-            if let FieldKind::Scalar { element, narrow, writable } = field.kind {
-                for (at, accesses) in (0..).zip(&mut allowed[field.offset as usize..field.range().end as usize]) {
-                    let loads = |size: u8| at % u32::from(size) == 0 && (size == element || (narrow && size < element));
-                    let bits = [1, 2, 4, 8].into_iter().filter(|size| loads(*size)).fold(0, |bits, size| bits | size);
-                    let whole = if writable && at % u32::from(element) == 0 { element << 4 } else { 0 };
-                    *accesses = bits | whole;
-                }
+            for (at, accesses) in (0..).zip(&mut allowed[field.offset as usize..field.range().end as usize]) {
+                *accesses = field.allowed(at);
             }
         }
         let mut buffers: Vec<u32> = fields.iter().filter_map(Field::buffer).collect();

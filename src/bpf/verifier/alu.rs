@@ -45,6 +45,17 @@ fn keeps_zero(op: AluOp, scalar: &Scalar, other: &Range, width: Width) -> bool {
     }
 }
 
+/// What an operation gives.
+fn result(op: AluOp, a: &Range, b: &Range, width: Width) -> Range {
+    let bits = if width == Width::W64 { 64 } else { 32 };
+    let divides = matches!(op, AluOp::Div | AluOp::Sdiv | AluOp::Mod | AluOp::Smod);
+    let shifts = matches!(op, AluOp::Lsh | AluOp::Rsh | AluOp::Arsh);
+    if (divides || (shifts && b.truncate(bits).value().is_none())) && !rule!("more-than-the-kernel") {
+        return Range::UNKNOWN;
+    }
+    a.alu(op, b, width)
+}
+
 impl Walk<'_> {
     fn operand(state: &State, src: Operand) -> Result<Value, Refusal> {
         match src {
@@ -139,10 +150,11 @@ impl Walk<'_> {
     ) -> Result<Value, Refusal> {
         match (a, b) {
             (Value::Scalar(a), Value::Scalar(b)) => {
-                if matches!(op, AluOp::Sub | AluOp::Xor) && src == Operand::Reg(dst) {
+                let same = src == Operand::Reg(dst) && rule!("more-than-the-kernel");
+                if same && matches!(op, AluOp::Sub | AluOp::Xor) {
                     return Ok(Value::known(0));
                 }
-                let range = a.range.alu(op, &b.range, width);
+                let range = result(op, &a.range, &b.range, width);
                 let mut result = self.derived(range, a.node, b.node);
                 if a.tag != 0 && keeps_zero(op, &a, &b.range, width) {
                     result.tag = a.tag;

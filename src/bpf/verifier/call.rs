@@ -91,7 +91,7 @@ impl Walk<'_> {
         if helper.prototype.ctx_update && rule!("context-updates-forget") {
             forget_context(state);
         }
-        let result = self.result(&call, pc, tag, state);
+        let result = self.result(state, &call, pc, tag);
         if rule!("helpers-clobber") {
             state.clobber();
         }
@@ -299,14 +299,16 @@ impl Walk<'_> {
     }
 
     /// What a helper gives.
-    fn result(&mut self, call: &Call<'_>, pc: usize, tag: u32, state: &mut State) -> Value {
+    fn result(&mut self, state: &mut State, call: &Call<'_>, pc: usize, tag: u32) -> Value {
         let id = self.new_id();
         match call.helper.prototype.returns {
             Returns::ValueOrNull => {
                 let Some(map) = call.map else { return Value::unknown() };
+                let null = !self.is_element(state, call, map) && rule!("values-may-be-missing");
                 Value::Pointer(Pointer {
-                    id,
-                    ..Pointer::new(Target::Value { map, null: rule!("values-may-be-missing") })
+                    // Values that are there need not be told apart.
+                    id: if null { id } else { 0 },
+                    ..Pointer::new(Target::Value { map, null })
                 })
             }
             Returns::RecordOrNull => {
@@ -330,10 +332,9 @@ impl Walk<'_> {
                         Range::signed(LEAST_ERRNO, 0)
                     }
                     HelperId::PROBE_READ_STR | HelperId::PROBE_READ_USER_STR | HelperId::PROBE_READ_KERNEL_STR => {
-                        let most = call.args[1].scalar().map_or(i64::MAX, |size| size.range.wide.smax);
-                        self.need(&call.args[1]);
-                        Range::signed(LEAST_ERRNO, most)
+                        self.status_or_size(&call.args[1])
                     }
+                    HelperId::GET_STACK => self.status_or_size(&call.args[2]),
                     _ => Range::UNKNOWN,
                 };
                 // Copies know that they are the same, and so what a test of one tells.
@@ -341,6 +342,36 @@ impl Walk<'_> {
                 Value::Scalar(Scalar { tag, id, ..Scalar::new(range) })
             }
         }
+    }
+
+    /// A negative errno value, or as many bytes as were asked for, or fewer.
+    fn status_or_size(&mut self, size: &Value) -> Range {
+        let most = size.scalar().map_or(i64::MAX, |size| size.range.wide.smax);
+        self.need(size);
+        Range::signed(LEAST_ERRNO, most)
+    }
+
+    /// Whether what is looked up is known to be an element of an array: those are always there.
+    fn is_element(&mut self, state: &State, call: &Call<'_>, map: u32) -> bool {
+        let builtin = matches!(call.helper.body, Body::Builtin(_)) && call.helper.id == HelperId::MAP_LOOKUP_ELEM;
+        let def = self.map(map).def();
+        let (type_, entries) = (def.type_, def.max_entries);
+        let array = type_.is_array() && type_.is_data();
+        if !builtin || (!array && rule!("elements-of-arrays")) {
+            return false;
+        }
+        let Value::Pointer(key) = call.args[1] else { return false };
+        let Some((index, slot)) = Self::known_word(state, &key) else { return false };
+        if index != 0 && slot.spilled() != 4 && !rule!("more-than-the-kernel") {
+            return false;
+        }
+        if index >= entries && rule!("elements-are-counted") {
+            return false;
+        }
+        if rule!("keys-matter") {
+            self.need(&slot.spill);
+        }
+        true
     }
 
     /// `bpf_loop(nr_loops, callback, ctx, flags)`: no round, or one and then the same again.
@@ -476,7 +507,8 @@ impl Walk<'_> {
             self.later(ended)?;
         }
         state.clobber();
-        state.set(0, Value::Scalar(Scalar::new(Range::of_bits(bits))));
+        let range = if rule!("more-than-the-kernel") { Range::of_bits(bits) } else { Range::UNKNOWN };
+        state.set(0, Value::Scalar(Scalar::new(range)));
         state.pc = pc + 1;
         Ok(Next::On)
     }

@@ -248,9 +248,11 @@ impl Walk<'_> {
         let Target::Value { map, .. } = pointer.target else { return None };
         let at = usize::try_from(pointer.fixed()?.checked_add(more)?).ok()?;
         let content = self.content(map)?;
-        let mut bytes = [0; 8];
-        bytes[..size.bytes()].copy_from_slice(content.get(at..at.checked_add(size.bytes())?)?);
-        Some(Value::known(u64::from_le_bytes(bytes)))
+        let bytes = content.get(at..at.checked_add(size.bytes())?)?;
+        let more = |value, byte: &u8| value << 8 | u64::from(*byte);
+        let value =
+            if cfg!(target_endian = "big") { bytes.iter().fold(0, more) } else { bytes.iter().rev().fold(0, more) };
+        Some(Value::known(value))
     }
 
     /// The only value of a map that nobody can change.

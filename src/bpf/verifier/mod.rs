@@ -76,7 +76,8 @@
 //!
 //! Of numbers: which bits are known, and bounds, as 64 and as 32 bits, unsigned and signed. Of addresses: what they lead to, and a
 //! fixed and a variable offset. Registers and slots of the stack that are the same number, or the same address that may be 0, have
-//! an id in common, so that a test of one is a test of all.
+//! an id in common, so that a test of one is a test of all. What is looked up in an array is not 0 where the key is a known number
+//! below its entries.
 //!
 //! A writable buffer, or a packet, is accessed through an address that was compared with its end: after `if buf + n > buf_end goto
 //! out` there are `n` bytes, for all addresses to which the same numbers were added. Helpers that change the context make numbers

@@ -2,6 +2,8 @@
 //!
 //! With `--cfg perfring_mutants` the variable `PERFRING_MUTANT` names the rule that does not hold: one of those below, or a
 //! [`Refusal`](super::Refusal), which is then not made. Without, all hold, and nothing is asked.
+//!
+//! `more-than-the-kernel` is what is known of numbers here, and not to the verifier of Linux 6.18.
 
 /// Whether the rule of this name holds.
 macro_rules! rule {

@@ -52,6 +52,12 @@ impl Place {
     }
 }
 
+/// How far to the right the part is shifted, of `size` bytes from byte `first` on, of a number that was spilled in so many bytes.
+fn shift_of_part(spilled: usize, first: usize, size: usize) -> u32 {
+    let behind = if cfg!(target_endian = "big") { spilled - first - size } else { first };
+    8 * behind as u32
+}
+
 impl Walk<'_> {
     /// The frame takes so much of the stack.
     fn grow(&mut self, state: &State, place: &Place) {
@@ -132,21 +138,46 @@ impl Walk<'_> {
         if let Value::Scalar(spilled) = slot.spill
             && bytes.iter().all(|byte| *byte == Byte::Spill)
         {
-            let shifted = match first {
+            let shift = shift_of_part(slot.spilled(), first, bytes.len());
+            let shifted = match shift {
                 0 => spilled.range,
-                first => spilled.range.shift_right(8 * first as u32),
+                _ if rule!("more-than-the-kernel") => spilled.range.shift_right(shift),
+                _ => Range::UNKNOWN,
             };
             let range = shifted.truncate(bits);
-            let same = range == spilled.range && first == 0 && (bits == 64 || spilled.range.wide.umax >> bits == 0);
+            let same = range == spilled.range && shift == 0 && (bits == 64 || spilled.range.wide.umax >> bits == 0);
             let scalar = if same || !rule!("narrow-fills-unlink") {
                 spilled
             } else {
-                let tag = if first == 0 { spilled.tag_of_part(bits) } else { 0 };
+                let tag = if shift == 0 { spilled.tag_of_part(bits) } else { 0 };
                 Scalar { range, id: 0, tag, node: spilled.node }
             };
             return Ok(Value::Scalar(scalar));
         }
         Ok(Value::Scalar(Scalar::new(Range::of_bits(bits))))
+    }
+
+    /// The number in four bytes of one slot, which have been read, if it is known; and the slot.
+    pub(super) fn known_word(state: &State, pointer: &Pointer) -> Option<(u32, Slot)> {
+        let place = Place::new(pointer, 0, 4).ok().filter(Place::is_fixed)?;
+        let slot = state.frames[place.frame].slots.get(Frame::slot_of(place.at.min))?;
+        let (first, spilled) = (Frame::byte_of(place.at.min), slot.spilled());
+        let mut word = [0; 4];
+        for (at, byte) in (first..).zip(&mut word) {
+            *byte = match slot.bytes.get(at)? {
+                Byte::Zero => 0,
+                Byte::Spill => {
+                    let bits = slot.spill.scalar()?.range.bits;
+                    let shift = shift_of_part(spilled, at, 1);
+                    if (bits.mask >> shift) as u8 != 0 {
+                        return None;
+                    }
+                    (bits.value >> shift) as u8
+                }
+                Byte::Any | Byte::None => return None,
+            };
+        }
+        Some((u32::from_ne_bytes(word), *slot))
     }
 
     /// Whether the bytes may be written that lie in slots with addresses that were spilled: only the whole of them.

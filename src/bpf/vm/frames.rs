@@ -118,6 +118,11 @@ impl<'r> Execution<'r> {
             }
         };
         let target: &'r Text = &target.0;
+        // As where it is started.
+        if target.lacks_cpus(self.shared.cpus.len()).is_some() {
+            *r0 = errno(libc::EINVAL);
+            return Ok(false);
+        }
         if let Some(proof) = &target.proof {
             // A context of another type is as long as its fields take.
             let short = target.type_.context().size().is_none() && self.context.len < proof.context_len;

@@ -43,6 +43,8 @@
 //! - Values of maps stay where they are, and their memory stays that of values of the same map, until the execution ends: arrays
 //!   for good, and those of hashes under the guard, which is taken before the first look-up and given back behind the last
 //!   instruction. The maps are the program's own; a program that was tail-called stays under the same guard.
+//! - A look-up in an array gives the address of the element, where the array has one with this index. So it is for those of each
+//!   CPU: programs are started and tail-called only where their maps have values for all CPUs of the machine.
 //! - The context and the packet are lent to the execution alone. A context that a cast made lies in one of two areas of the depth at
 //!   which it was made: the other one than the context that it is made from. What a caller has is in areas of its own depth, or
 //!   above. So a caller finds its context as it left it.
@@ -56,7 +58,7 @@
 //!   memory, and where `frames` more fit.
 //! - Helpers of this crate give what [`verifier`](super::verifier) takes them to give: the number of a CPU is below `MAX_CPUS`,
 //!   what `bpf_buffer_reserve` and the like give is 0 or a negative errno, 0 from `bpf_buffer_reserve` exactly where the buffer was
-//!   opened, and no `bpf_probe_read_*_str` gives more than its size.
+//!   opened, and no `bpf_probe_read_*_str`, nor `bpf_get_stack`, gives more than its size.
 //! - Frames are not made zero for a program that can't show what they held. One that calls a helper that may leave some of the
 //!   bytes it is given to write, or that tail-calls from a function, has them made zero as in checked mode.
 //!
