@@ -62,10 +62,7 @@ const FINE: [(&str, &str); 7] = [
         "verifier bug: No program to jit",
         "the kernel loses functions whose address is taken only where nothing leads to",
     ),
-    (
-        "verifier bug: backtracking call unexpected regs",
-        "the kernel loses its way back to where a number comes from",
-    ),
+    ("verifier bug: backtracking call unexpected regs", "the kernel loses its way back to where a number comes from"),
     (
         "verifier bug: static subprog leftover stack slots",
         "the kernel is at odds with itself about loads from the packet that end a function",

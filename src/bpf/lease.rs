@@ -1,7 +1,7 @@
 //! The CPUs of a machine, of which each execution holds one alone.
 
 use super::order::Site;
-use crate::sync::{self, Mutex, MutexGuard, Ordering};
+use crate::sync::{self, Mutex, MutexGuard};
 use crossbeam_utils::CachePadded;
 use std::ops::{Deref, DerefMut};
 
@@ -54,11 +54,7 @@ impl<T> Leases<T> {
     #[inline]
     pub(crate) fn this(&self, number: usize) -> Result<Lease<'_, T>, NoLease> {
         let held = sync::try_lock(&self.0[number]).ok_or(NoLease::Busy)?;
-        if held.stopped && Site::StopSeen.order() != Ordering::Relaxed {
-            Err(NoLease::Stopped)
-        } else {
-            Ok(Lease(held))
-        }
+        if held.stopped && Site::StopSeen.holds() { Err(NoLease::Stopped) } else { Ok(Lease(held)) }
     }
 
     /// The first that is free, from this number on.
@@ -82,7 +78,7 @@ impl<T> Leases<T> {
     /// Lends nothing any more, and waits for what is lent now.
     pub(crate) fn stop(&self) {
         for slot in &self.0 {
-            if Site::StopWaits.order() != Ordering::Relaxed {
+            if Site::StopWaits.holds() {
                 sync::lock(slot).stopped = true;
             }
         }

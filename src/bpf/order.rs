@@ -16,3 +16,11 @@ crate::sync::order_table! {
         Counter = Relaxed, "counters of the machine", pair "-", models "-";
     }
 }
+
+impl Site {
+    /// Whether it is as the table says: always, but in models of what would be if it were not.
+    #[inline(always)]
+    pub(crate) fn holds(self) -> bool {
+        self.order() != crate::sync::Ordering::Relaxed
+    }
+}

@@ -169,7 +169,7 @@ impl Events {
             .time(sample.time().unwrap_or(0))
             .known(known)
             .raw(raw)
-            .args(&args[..count])
+            .arguments(&args[..count])
             .sample(sample.period().unwrap_or(0), sample.addr().unwrap_or(0));
         if let Some(regs) = regs {
             past = past.regs(regs);
@@ -187,7 +187,7 @@ impl Events {
                     _ => {}
                 }
             }
-            past = past.callchain(&self.kernel_chain, &self.user_chain);
+            past = past.callchains(&self.kernel_chain, &self.user_chain);
         }
         for probe in &event.probes {
             // It is one of the session's: it was attached there.

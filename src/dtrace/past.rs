@@ -16,7 +16,7 @@ use std::fmt;
 /// use perfring::dtrace::Past;
 ///
 /// let args = [1, 2, 3];
-/// let past = Past::new(0, 100, 100).time(17).args(&args);
+/// let past = Past::new(0, 100, 100).time(17).arguments(&args);
 /// ```
 #[derive(Clone)]
 pub struct Past<'a> {
@@ -80,7 +80,7 @@ impl<'a> Past<'a> {
 
     /// The arguments of the probe.
     #[must_use]
-    pub fn args(mut self, args: &'a [u64]) -> Self {
+    pub fn arguments(mut self, args: &'a [u64]) -> Self {
         self.args = args;
         self
     }
@@ -108,7 +108,7 @@ impl<'a> Past<'a> {
 
     /// The call chains, the innermost function first, for `bpf_get_stack`.
     #[must_use]
-    pub fn callchain(mut self, kernel: &'a [u64], user: &'a [u64]) -> Self {
+    pub fn callchains(mut self, kernel: &'a [u64], user: &'a [u64]) -> Self {
         (self.kernel_chain, self.user_chain) = (Some(kernel), Some(user));
         self
     }

@@ -64,7 +64,7 @@ mod shared;
 mod source;
 #[cfg(not(perfring_loom))]
 mod sys;
-#[cfg(feature = "dtrace")]
+#[cfg(all(feature = "dtrace", not(perfring_loom)))]
 pub(crate) use sys::poll_any;
 mod time_page;
 mod wait;

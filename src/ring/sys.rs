@@ -89,6 +89,7 @@ pub(crate) fn poll(fds: [Option<BorrowedFd<'_>>; 2], deadline: Option<Instant>) 
 }
 
 /// Waits until one of the descriptors is ready or `deadline` has passed; interruptions by signals are waited out.
+#[cfg(feature = "dtrace")]
 pub(crate) fn poll_any<'a>(
     fds: impl IntoIterator<Item = BorrowedFd<'a>>,
     deadline: Option<Instant>,

@@ -141,7 +141,8 @@ pub enum LogLevel {
 pub struct VerifyOptions {
     /// The log.
     pub log: LogLevel,
-    /// How many instructions are followed, on all paths together, before the program is given up as too complex.
+    /// How many instructions are followed, on all paths together, before the program is given up as too complex:
+    /// 2^30 at most, whatever it says.
     pub insns: u64,
     /// How many bytes are taken, before the program is given up as too complex.
     pub memory: usize,

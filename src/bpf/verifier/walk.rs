@@ -66,6 +66,9 @@ impl Met {
     }
 }
 
+/// More instructions than these are followed for nobody: what is counted for each, once or twice, has 32 bits. Were the marks of
+/// copies to begin anew, numbers would be taken for the same that are not.
+const MOST_INSNS: u64 = 1 << 30;
 /// After how many rounds numbers that matter are widened too.
 const EXACT_ROUNDS: usize = 8;
 /// How many of the last states are compared.
@@ -228,10 +231,11 @@ impl<'p> Walk<'p> {
     fn go(&mut self, state: &mut State) -> Result<Next, Refusal> {
         let pc = state.pc;
         let Some(op) = self.code.op(pc) else { return Err(Refusal::Dead { insn: pc }) };
-        self.stats.insns += 1;
-        if self.stats.insns > self.options.insns {
-            return Err(Refusal::TooComplex { limit: self.options.insns });
+        let limit = self.options.insns.min(MOST_INSNS);
+        if self.stats.insns >= limit {
+            return Err(Refusal::TooComplex { limit });
         }
+        self.stats.insns += 1;
         if (self.flow.is_meeting(pc) || self.is_round(op)) && self.meet(state, op)? {
             return Ok(Next::End);
         }
@@ -566,5 +570,27 @@ impl<'p> Walk<'p> {
         let caller = state.frame().caller;
         let _ended = state.frames.pop();
         caller
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bpf::insn::assemble;
+    use crate::bpf::program_type::ProgramType;
+
+    #[test]
+    fn no_more_is_followed_than_can_be_counted() {
+        let insns = assemble("r0 = 0\nexit").unwrap();
+        let program = crate::bpf::Program::builder("test", ProgramType::kprobe()).load(insns).unwrap();
+        let options = VerifyOptions { insns: u64::MAX, ..VerifyOptions::default() };
+        let left = |insns| {
+            let mut walk = Walk::new(&program.0, &options);
+            walk.stats.insns = MOST_INSNS - insns;
+            walk.run()
+        };
+        assert!(left(2).is_ok());
+        let error = left(1).unwrap_err();
+        assert_eq!((error.insn, *error.kind), (1, Refusal::TooComplex { limit: MOST_INSNS }));
     }
 }
