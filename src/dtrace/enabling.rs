@@ -127,7 +127,8 @@ fn registers_of(args: &[u64]) -> [u64; REGS] {
 impl Enabling {
     /// A firing on this thread, now.
     pub(super) fn fire(&self, arguments: &Arguments<'_>) {
-        let environment = InProcess { own: Own::get(), arguments };
+        let own = Own::get();
+        let environment = InProcess { own: &own, arguments };
         let mut options = RunOptions::new().environment(&environment);
         if self.core.per_thread {
             options = options.near(environment.own.number);
@@ -136,7 +137,8 @@ impl Enabling {
     }
 
     /// Runs the program; counts what goes wrong.
-    pub(super) fn run(&self, environment: &dyn Environment, occurrence: Occurrence<'_>, options: RunOptions<'_>) {
+    #[inline(always)]
+    pub(super) fn run(&self, environment: &impl Environment, occurrence: Occurrence<'_>, options: RunOptions<'_>) {
         let machine = &self.core.machine;
         let regs = || occurrence.regs.copied().unwrap_or_else(|| registers_of(environment.args()));
         let result = match self.kind {
@@ -177,12 +179,12 @@ impl Enabling {
             }
         };
         if let Err(error) = result {
-            self.failed(error, environment, options);
+            self.failed(error);
         }
     }
 
     #[cold]
-    fn failed(&self, error: RunError, environment: &dyn Environment, options: RunOptions<'_>) {
+    fn failed(&self, error: RunError) {
         let counter = match &error {
             RunError::NoCpu => &self.counts.no_cpu,
             RunError::Reentrant => &self.counts.reentrant,
@@ -192,7 +194,6 @@ impl Enabling {
         };
         counter.fetch_add(1, Site::Skipped.order());
         let RunError::Trap(trap) = error else { return };
-        let _ = (environment, options);
         // Not where a handler interrupted who has them.
         if let Some(mut errors) = try_lock(&self.core.errors)
             && errors.len() < KEPT_ERRORS

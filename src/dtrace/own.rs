@@ -31,23 +31,36 @@ pub(super) struct Own {
 static LIVE: Live = Live::new();
 
 thread_local! {
-    static OWN: Cell<Option<Own>> = const { Cell::new(None) };
+    /// Of generation 0, as no session has, until it was looked at.
+    static OWN: Cell<Own> = const { Cell::new(Own::NONE) };
 }
 
 impl Own {
+    const NONE: Self = Self {
+        generation: 0,
+        number: 0,
+        pid_tgid: 0,
+        uid_gid: 0,
+        task: Task { token: 0, state: 0, prio: 0, ppid: 0, uid: 0, gid: 0, euid: 0, egid: 0 },
+    };
+
     /// Of this thread.
     #[inline]
     pub(super) fn get() -> Self {
         let known = OWN.get();
-        match known {
-            Some(own) if own.generation == GENERATION.load(Site::Generation.order()) => own,
-            _ => Self::look(known),
+        match known.generation == GENERATION.load(Site::Generation.order()) {
+            true => known,
+            false => Self::look(known),
         }
     }
 
     #[cold]
-    fn look(known: Option<Self>) -> Self {
-        let number = known.map_or_else(|| NEXT_THREAD.fetch_add(1, Site::Generation.order()) as u32, |own| own.number);
+    #[inline(never)]
+    fn look(known: Self) -> Self {
+        let number = match known.generation {
+            0 => NEXT_THREAD.fetch_add(1, Site::Generation.order()) as u32,
+            _ => known.number,
+        };
         let own = Self {
             generation: GENERATION.load(Site::Generation.order()),
             number,
@@ -55,14 +68,14 @@ impl Own {
             uid_gid: LIVE.uid_gid(),
             task: LIVE.task(),
         };
-        OWN.set(Some(own));
+        OWN.set(own);
         own
     }
 }
 
 /// The world, for a firing in the process. Of memory programs may read what the probe's arguments lend.
 pub(super) struct InProcess<'a> {
-    pub(super) own: Own,
+    pub(super) own: &'a Own,
     pub(super) arguments: &'a Arguments<'a>,
 }
 
