@@ -8,6 +8,7 @@ use super::session::{ProbeId, Session};
 use super::tasks::Tasks;
 use crate::kernel::{FieldKind, TracepointFormat};
 use crate::record::{Arch, Body, CallchainContext, Decoded, Regs, Sample};
+use std::collections::BTreeMap;
 
 /// `syscalls:sys_enter_*`: where the number and the first argument stand, behind the fields that all tracepoints have.
 const SYSCALL_NR: usize = 8;
@@ -80,6 +81,27 @@ pub(super) fn info_of(name: ProbeName, format: Option<&TracepointFormat>) -> Pro
 pub(super) struct Event {
     pub(super) what: What,
     pub(super) probes: Vec<ProbeId>,
+    /// Where all system calls are one event, the probes of each, by its number: those above are none.
+    pub(super) by_number: BTreeMap<u32, Vec<ProbeId>>,
+}
+
+impl Event {
+    pub(super) fn new(what: What, probes: Vec<ProbeId>) -> Self {
+        Self { what, probes, by_number: BTreeMap::new() }
+    }
+
+    /// The probes that a sample fires.
+    fn probes(&self, raw: &[u8]) -> &[ProbeId] {
+        if self.by_number.is_empty() {
+            return &self.probes;
+        }
+        number(raw).and_then(|number| self.by_number.get(&number)).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The number of a system call.
+fn number(raw: &[u8]) -> Option<u32> {
+    raw.get(SYSCALL_NR..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
 }
 
 /// What came of a source's records.
@@ -146,7 +168,9 @@ impl Events {
 
     fn fire_sample(&mut self, session: &mut Session, event: Option<usize>, sample: &Sample<'_>) {
         let Some(event) = event.and_then(|event| self.events.get(event)) else { return };
-        if event.probes.is_empty() {
+        let raw = sample.raw().unwrap_or_default();
+        let probes = event.probes(raw);
+        if probes.is_empty() {
             return;
         }
         let (pid, tid) = sample.tid().map_or((0, 0), |id| (id.pid, id.tid));
@@ -161,7 +185,6 @@ impl Events {
             return;
         }
         let known = self.tasks.get(pid, tid);
-        let raw = sample.raw().unwrap_or_default();
         let mut regs = sample.regs_user().and_then(registers);
         let mut args = [0; MAX_ARGS];
         let count = arguments(&event.what, raw, &mut regs, &mut args);
@@ -189,7 +212,7 @@ impl Events {
             }
             past = past.callchains(&self.kernel_chain, &self.user_chain);
         }
-        for probe in &event.probes {
+        for probe in probes {
             // It is one of the session's: it was attached there.
             if session.fire(*probe, &past).is_ok() {
                 self.stats.fired += 1;
@@ -204,7 +227,7 @@ fn word(raw: &[u8], at: usize) -> Option<u64> {
 
 /// The arguments, and the registers that say them; gives how many arguments there are.
 fn arguments(what: &What, raw: &[u8], regs: &mut Option<[u64; REGS]>, args: &mut [u64; MAX_ARGS]) -> usize {
-    let nr = || raw.get(SYSCALL_NR..)?.first_chunk().map(|bytes| i64::from(i32::from_ne_bytes(*bytes)) as u64);
+    let nr = || number(raw).map(|number| i64::from(number as i32) as u64);
     match what {
         What::SyscallEntry => {
             // As many as the call has: what is behind them may be anything.

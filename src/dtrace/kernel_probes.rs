@@ -5,11 +5,13 @@ use super::events::{Event, Events, SourceStats, What, info_of, names_of};
 use super::name::{Pattern, PatternError, ProbeName};
 use super::probe::{ArgInfo, ProbeInfo, Stability};
 use super::session::{ProbeId, Session};
+use super::syscalls;
 use crate::bpf::insn::{Callee, Op};
 use crate::bpf::{HelperId, Program, ProgramType};
 use crate::kernel::{self, EventBuilder, RingSet, SampleType, SetError, SetTarget, Software, Tracepoint, online_cpus};
 use crate::record::Arch;
 use crate::ring::Wait;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -198,10 +200,65 @@ struct Wants {
     callchain: bool,
 }
 
+/// An event that is wanted.
+struct Chosen {
+    probe: KernelProbe,
+    probes: Vec<ProbeId>,
+    wants: Wants,
+    /// See [`Event::by_number`].
+    by_number: BTreeMap<u32, Vec<ProbeId>>,
+}
+
+/// With more system calls than these it takes less time to observe all of them: each event takes the kernel a while to open and to
+/// close.
+const TOGETHER: usize = 16;
+
+/// Observes system calls by one event where there are many.
+fn together(chosen: Vec<Chosen>) -> Vec<Chosen> {
+    let mut chosen = chosen;
+    for (prefix, all) in
+        [("syscalls:sys_enter_", "raw_syscalls:sys_enter"), ("syscalls:sys_exit_", "raw_syscalls:sys_exit")]
+    {
+        let number = |chosen: &Chosen| match &chosen.probe.opens {
+            Opens::Tracepoint(name) => syscalls::number(name.strip_prefix(prefix)?),
+            _ => None,
+        };
+        let (numbered, mut others): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|chosen| number(chosen).is_some());
+        if numbered.len() <= TOGETHER {
+            others.extend(numbered);
+            chosen = others;
+            continue;
+        }
+        let mut whole: Option<Chosen> = None;
+        for one in numbered {
+            let of = number(&one);
+            let whole = whole.get_or_insert_with(|| Chosen {
+                probe: KernelProbe { opens: Opens::Tracepoint(all.to_owned()), ..one.probe.clone() },
+                probes: Vec::new(),
+                wants: Wants::default(),
+                by_number: BTreeMap::new(),
+            });
+            whole.wants.add(one.wants);
+            whole.by_number.extend(of.map(|number| (number, one.probes)));
+        }
+        others.extend(whole);
+        chosen = others;
+    }
+    chosen
+}
+
+impl Wants {
+    fn add(&mut self, other: Self) {
+        self.regs |= other.regs;
+        self.stack |= other.stack;
+        self.callchain |= other.callchain;
+    }
+}
+
 /// Probes of the kernel to which programs of a session are attached.
 #[derive(Default)]
 pub struct KernelProbes {
-    chosen: Vec<(KernelProbe, Vec<ProbeId>, Wants)>,
+    chosen: Vec<Chosen>,
     pages: Option<usize>,
     stack: Option<u32>,
 }
@@ -269,17 +326,16 @@ impl KernelProbes {
             let is_function = matches!(probe.what, What::Function { .. });
             let wants =
                 Wants { regs: regs || is_function, stack: is_function, callchain: calls(program, HelperId::GET_STACK) };
-            let same = self.chosen.iter_mut().find(|(other, ..)| other.opens == probe.opens);
-            match same {
-                Some((_, ids, all)) => {
-                    if !ids.contains(&id) {
-                        ids.push(id);
+            match self.chosen.iter_mut().find(|other| other.probe.opens == probe.opens) {
+                Some(same) => {
+                    if !same.probes.contains(&id) {
+                        same.probes.push(id);
                     }
-                    all.regs |= wants.regs;
-                    all.stack |= wants.stack;
-                    all.callchain |= wants.callchain;
+                    same.wants.add(wants);
                 }
-                None => self.chosen.push((probe, vec![id], wants)),
+                None => {
+                    self.chosen.push(Chosen { probe, probes: vec![id], wants, by_number: BTreeMap::new() });
+                }
             }
         }
         Ok(count)
@@ -293,7 +349,7 @@ impl KernelProbes {
         let inherit = matches!(target, SetTarget::Task { .. });
         let what = SampleType::TID | SampleType::TIME | SampleType::CPU | SampleType::PERIOD | SampleType::ADDR;
         let cpus = online_cpus()?.len();
-        let rings = (self.chosen.len() + 1) * cpus;
+        let rings = (self.chosen.len().min(TOGETHER) + 1) * cpus;
         let pages = self.pages.unwrap_or_else(|| (ALL_PAGES / rings).clamp(8, 256).next_power_of_two());
         let tasks = EventBuilder::software(Software::Dummy)
             .sample_type(what)
@@ -302,8 +358,8 @@ impl KernelProbes {
             .inherit(inherit)
             .disabled(true);
         let mut set = RingSet::builder().target(target).pages(pages).event(tasks);
-        let mut events = vec![Event { what: What::Other { cpu: None }, probes: Vec::new() }];
-        for (probe, probes, wants) in self.chosen {
+        let mut events = vec![Event::new(What::Other { cpu: None }, Vec::new())];
+        for Chosen { probe, probes, wants, by_number } in together(self.chosen) {
             let mut what = what;
             let builder = match &probe.opens {
                 Opens::Tracepoint(name) => {
@@ -328,7 +384,7 @@ impl KernelProbes {
                 builder = builder.sample_stack_user(self.stack.unwrap_or(STACK));
             }
             set = set.event(builder.sample_type(what));
-            events.push(Event { what: probe.what, probes });
+            events.push(Event { by_number, ..Event::new(probe.what, probes) });
         }
         let mut source = KernelSource { set: set.open()?, events: Events::new(events, true) };
         match target {

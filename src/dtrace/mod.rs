@@ -16,6 +16,8 @@ mod program_type;
 #[cfg(all(feature = "kernel", feature = "replay"))]
 mod recording;
 mod session;
+#[cfg(feature = "kernel")]
+mod syscalls;
 #[cfg_attr(not(feature = "kernel"), allow(dead_code))]
 mod tasks;
 #[cfg(all(feature = "kernel", feature = "replay"))]

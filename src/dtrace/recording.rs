@@ -137,7 +137,7 @@ impl RecordedProbes {
                 }
             };
             probes.push(infos);
-            events.push(Event { what, probes: Vec::new() });
+            events.push(Event::new(what, Vec::new()));
         }
         let records = recording.records(Order::default());
         let cpus = cpus.clamp(1, MAX_CPUS);
