@@ -1,5 +1,6 @@
 //! `perfring dtrace`, run as its users run it.
 #![cfg(feature = "cli")]
+#![allow(unsafe_code, reason = "a function that has a name for uprobes")]
 
 mod common;
 
@@ -106,6 +107,54 @@ fn children_are_known_by_their_parents() {
         }
         assert!(records.iter().all(|record| record["record"]["euid"] == 0 && record["map"] == "events"));
     });
+}
+
+#[test]
+fn a_command_whose_functions_are_observed_can_fork() {
+    if !allowed() {
+        return;
+    }
+    with_tracefs(|| {
+        let exe = std::env::current_exe().expect("this binary");
+        let probe = format!("on_write=uprobe:{}:perfring_test_observed:entry", exe.display());
+        let command = format!("echo one; {} observed --exact --quiet; true", exe.display());
+        let rest = ["--probe", &probe, "--", "sh", "-c", &command];
+        let output = Command::new(env!("CARGO_BIN_EXE_perfring"))
+            .args(["dtrace", &object("sample")])
+            .args(rest)
+            .env("PERFRING_TEST_OBSERVED", "1")
+            .output()
+            .expect("the command runs");
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && !err.contains("fork"), "{err}");
+        // Beside the writes: the calls, of a thread of a child.
+        let mut of = std::collections::BTreeMap::<i64, usize>::new();
+        for numbers in out.lines().filter_map(parse) {
+            *of.entry(numbers[2]).or_default() += 1;
+        }
+        assert!(of.len() >= 2 && of.values().any(|count| *count >= OBSERVED), "{out}");
+    });
+}
+
+/// How often the function is called.
+const OBSERVED: usize = 40;
+
+/// What is observed.
+// SAFETY: nothing else has this name.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn perfring_test_observed(number: usize) -> usize {
+    std::hint::black_box(number)
+}
+
+/// In the process that is observed.
+#[test]
+fn observed() {
+    if std::env::var_os("PERFRING_TEST_OBSERVED").is_some() {
+        for number in 0..OBSERVED {
+            assert_eq!(std::hint::black_box(perfring_test_observed(number)), number);
+        }
+    }
 }
 
 #[test]

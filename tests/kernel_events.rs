@@ -214,6 +214,10 @@ fn probes_are_found_by_their_symbols() {
         event.disable().unwrap();
         assert_eq!(event.read().unwrap().value, 4);
     }
+    // The kernel would let no fork of this thread succeed.
+    let error = EventBuilder::uprobe_symbol(&program, "perfring_probed_by_name").unwrap().inherit(true);
+    let error = error.open(Target::CallingThread).unwrap_err();
+    assert!(matches!(error, Error::InheritedProbe { .. }), "{error}");
     let error = EventBuilder::uprobe_symbol(&program, "perfring_probed_by_nmae").unwrap_err();
     assert!(error.to_string().contains("did you mean perfring_probed_by_name"), "{error}");
     black_box(&PERFRING_DATA_BY_NAME);

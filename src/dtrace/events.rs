@@ -8,7 +8,7 @@ use super::session::{ProbeId, Session};
 use super::tasks::Tasks;
 use crate::kernel::{FieldKind, TracepointFormat};
 use crate::record::{Arch, Body, CallchainContext, Decoded, Regs, Sample};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// `syscalls:sys_enter_*`: where the number and the first argument stand, behind the fields that all tracepoints have.
 const SYSCALL_NR: usize = 8;
@@ -127,6 +127,8 @@ pub(super) struct Events {
     pub(super) tasks: Tasks,
     /// The process whose samples are left out.
     own: Option<u32>,
+    /// Where only some processes are observed: their threads, counted.
+    only: Option<HashMap<u32, u32>>,
     kernel_chain: Vec<u64>,
     user_chain: Vec<u64>,
     stats: SourceStats,
@@ -138,6 +140,7 @@ impl Events {
             events,
             tasks: Tasks::new(live),
             own: live.then(std::process::id),
+            only: None,
             kernel_chain: Vec::new(),
             user_chain: Vec::new(),
             stats: SourceStats::default(),
@@ -153,6 +156,29 @@ impl Events {
         SourceStats { unknown_tasks: self.tasks.unknown(), ..self.stats }
     }
 
+    /// Fires for this process only, which has one thread, and for those that it makes.
+    pub(super) fn only(&mut self, pid: u32) {
+        self.only = Some(HashMap::from([(pid, 1)]));
+    }
+
+    /// Keeps account of the processes that are observed.
+    fn follow(&mut self, decoded: &Decoded<'_>) {
+        let Some(only) = &mut self.only else { return };
+        match &decoded.body {
+            Body::Fork(task) if only.contains_key(&task.ppid) => *only.entry(task.pid).or_default() += 1,
+            Body::Exit(task) => {
+                // Its number may be another's soon.
+                if let Some(threads) = only.get_mut(&task.pid) {
+                    *threads = threads.saturating_sub(1);
+                    if *threads == 0 {
+                        only.remove(&task.pid);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
     pub(super) fn damaged(&mut self) {
         self.stats.damaged += 1;
     }
@@ -162,7 +188,10 @@ impl Events {
         match &decoded.body {
             Body::Sample(sample) => self.fire_sample(session, event, sample),
             Body::Lost(lost) => self.stats.lost += lost.lost,
-            _ => self.tasks.see(decoded),
+            _ => {
+                self.follow(decoded);
+                self.tasks.see(decoded);
+            }
         }
     }
 
@@ -176,6 +205,9 @@ impl Events {
         let (pid, tid) = sample.tid().map_or((0, 0), |id| (id.pid, id.tid));
         if Some(pid) == self.own {
             self.stats.own += 1;
+            return;
+        }
+        if self.only.as_ref().is_some_and(|only| !only.contains_key(&pid)) {
             return;
         }
         let cpu = sample.cpu().unwrap_or(0);

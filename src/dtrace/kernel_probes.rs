@@ -346,7 +346,13 @@ impl KernelProbes {
     /// # Errors
     /// [`KernelProbeError`]
     pub fn open(self, target: SetTarget) -> Result<KernelSource, KernelProbeError> {
-        let inherit = matches!(target, SetTarget::Task { .. });
+        // Probes of functions are not inherited: what the command's children do is found among what all do.
+        let has_functions = self.chosen.iter().any(|chosen| matches!(chosen.probe.what, What::Function { .. }));
+        let (on, only) = match target {
+            SetTarget::Task { pid } if has_functions => (SetTarget::Cpus, Some(pid)),
+            target => (target, None),
+        };
+        let inherit = matches!(on, SetTarget::Task { .. });
         let what = SampleType::TID | SampleType::TIME | SampleType::CPU | SampleType::PERIOD | SampleType::ADDR;
         let cpus = online_cpus()?.len();
         let rings = (self.chosen.len().min(TOGETHER) + 1) * cpus;
@@ -357,7 +363,7 @@ impl KernelProbes {
             .task(true)
             .inherit(inherit)
             .disabled(true);
-        let mut set = RingSet::builder().target(target).pages(pages).event(tasks);
+        let mut set = RingSet::builder().target(on).pages(pages).event(tasks);
         let mut events = vec![Event::new(What::Other { cpu: None }, Vec::new())];
         for Chosen { probe, probes, wants, by_number } in together(self.chosen) {
             let mut what = what;
@@ -387,6 +393,9 @@ impl KernelProbes {
             events.push(Event { by_number, ..Event::new(probe.what, probes) });
         }
         let mut source = KernelSource { set: set.open()?, events: Events::new(events, true) };
+        if let Some(pid) = only {
+            source.events.only(pid);
+        }
         match target {
             SetTarget::Task { pid } | SetTarget::Threads { pid } => source.events.tasks.look_at(pid),
             _ => source.events.tasks.look_at_all(),

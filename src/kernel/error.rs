@@ -176,6 +176,16 @@ pub enum Error {
         event: String,
     },
 
+    /// A probe that tasks inherit. The kernel reads its name again for each child, in the memory of the parent, where it is not: each
+    /// fork would fail.
+    #[error(
+        "{event} cannot be inherited: tasks that were observed could not make others; observe them on all CPUs instead"
+    )]
+    InheritedProbe {
+        /// The event.
+        event: String,
+    },
+
     /// The file of a probe cannot be used.
     #[error("no probe can be put into {}: {source}", path.display())]
     ProbeFile {

@@ -50,6 +50,9 @@ impl EventBuilder {
         if let Some(error) = self.probe_beyond() {
             return Err(error);
         }
+        if self.probe().is_some() && attr.inherit() != 0 && pid >= 0 {
+            return Err(Error::InheritedProbe { event: self.describe() });
+        }
         match PerfFd::open(&mut attr, pid, cpu, leader, self.probe().map(Probe::text)) {
             Ok(fd) => Ok(Event::new(fd, attr, self.describe(), target)),
             Err(error) => Err(self.open_error(target, leader, attr.size, error)),

@@ -47,6 +47,8 @@ impl EventBuilder {
     /// less the address and plus the file offset of the loadable segment that holds it (`readelf -sl`); the feature
     /// `symbols` has `uprobe_symbol`, which finds it. Needs `CAP_PERFMON`, whatever `perf_event_paranoid` is.
     ///
+    /// It cannot be [inherited](Self::inherit) ([`Error::InheritedProbe`]): to follow a command's children, open it on all CPUs.
+    ///
     /// It must be the first byte of an instruction. The kernel replaces that byte, and cannot tell whether an instruction
     /// starts there: a probe in the middle of one makes every process that runs it do something else, or crash, this one
     /// included.
