@@ -47,7 +47,7 @@ pub enum SessionError {
         /// Its type.
         type_: String,
         /// The probe.
-        probe: ProbeName,
+        probe: Box<ProbeName>,
     },
     /// The session has no such probe, or it is not for the one who asked to fire it.
     #[error("there is no probe {id} to be fired")]

@@ -47,7 +47,7 @@ pub enum KernelProbeError {
         /// Its type.
         type_: String,
         /// The probe.
-        probe: ProbeName,
+        probe: Box<ProbeName>,
     },
 }
 
@@ -317,7 +317,7 @@ impl KernelProbes {
                 return Err(KernelProbeError::ProgramType {
                     program: program.name().to_owned(),
                     type_: program.type_().name().to_owned(),
-                    probe: probe.info.name,
+                    probe: Box::new(probe.info.name),
                 });
             }
             let id = session.attach_external(program, &probe.info)?;

@@ -34,7 +34,7 @@ pub enum RecordedProbeError {
         /// Its type.
         type_: String,
         /// The probe.
-        probe: ProbeName,
+        probe: Box<ProbeName>,
     },
 }
 
@@ -171,7 +171,7 @@ impl RecordedProbes {
                     return Err(RecordedProbeError::ProgramType {
                         program: program.name().to_owned(),
                         type_: program.type_().name().to_owned(),
-                        probe: info.name.clone(),
+                        probe: Box::new(info.name.clone()),
                     });
                 }
                 let id = session.attach_external(program, info)?;

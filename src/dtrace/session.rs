@@ -494,7 +494,7 @@ impl Session {
         let type_ = || SessionError::ProgramType {
             program: program.name().to_owned(),
             type_: program.type_().name().to_owned(),
-            probe: info.name.clone(),
+            probe: Box::new(info.name.clone()),
         };
         let kind = Kind::of(program.type_()).ok_or_else(type_)?;
         if kind == Kind::Tracepoint && !matches!(source, Source::External) {
