@@ -275,6 +275,7 @@ fn names_of_sections_say_the_type() {
         ("socket", Socket, ""),
         ("dtrace/0", Dtrace { slot: Some(0) }, ""),
         ("dtrace/1/a:b:c:d", Dtrace { slot: Some(1) }, "a:b:c:d"),
+        ("dtrace/1/2", Dtrace { slot: Some(1) }, "2"),
         ("dtrace/a:b:c:d", Dtrace { slot: None }, "a:b:c:d"),
         ("dtrace/4294967295", Dtrace { slot: Some(u32::MAX) }, ""),
     ];
@@ -287,7 +288,7 @@ fn names_of_sections_say_the_type() {
     for name in ["", "kprobes/x", "kprobe.multi/x", "lsm/x", "socket1", "dtracer/1", "prog"] {
         assert_eq!(SectionName::parse(name), Ok(SectionName { kind: None, rest: name, autoload: true }));
     }
-    for slot in ["", "+1", "-1", " 1", "1 ", "0x1", "4294967296", "one", "1/2"] {
+    for slot in ["", "+1", "-1", " 1", "1 ", "0x1", "4294967296", "one"] {
         let error = SectionName::parse(&format!("dtrace/{slot}")).unwrap_err();
         assert_eq!(error.slot, slot);
     }
