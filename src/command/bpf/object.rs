@@ -13,7 +13,7 @@ pub(super) fn read(path: &Path) -> Result<Object, Failure> {
 
 /// The type that has this name.
 pub(super) fn type_named(name: &str) -> Result<&'static ProgramType, Failure> {
-    let types = || ProgramType::builtin().chain([ProgramType::memory()]);
+    let types = || ProgramType::builtin().chain([ProgramType::memory(), perfring::dtrace::program_type()]);
     types().find(|type_| type_.name() == name).ok_or_else(|| {
         let names: Vec<_> = types().map(ProgramType::name).collect();
         Failure::Usage(format!("there is no program type {name}: there are {}", names.join(", ")))
@@ -50,7 +50,7 @@ pub(super) fn of_section(spec: &ProgramSpec) -> Option<&'static ProgramType> {
         ProgramKind::PerfEvent => ProgramType::perf_event(),
         ProgramKind::Xdp => ProgramType::xdp(),
         ProgramKind::Socket => ProgramType::socket_filter(),
-        ProgramKind::Dtrace { .. } => return None,
+        ProgramKind::Dtrace { .. } => perfring::dtrace::program_type(),
         _ => ProgramType::kprobe(),
     })
 }
