@@ -12,6 +12,10 @@ mod format;
 mod kernel_probes;
 mod metadata;
 mod name;
+#[cfg(feature = "kernel")]
+mod offered;
+#[cfg(all(feature = "kernel", feature = "symbols"))]
+mod operand;
 mod order;
 mod own;
 mod past;
@@ -37,8 +41,10 @@ pub use self::error::SessionError;
 pub use self::events::SourceStats;
 pub use self::format::{Format, FormatError, RecordContext};
 #[cfg(feature = "kernel")]
-pub use self::kernel_probes::{KernelProbe, KernelProbeError, KernelProbes, KernelSource, kernel_probes};
+pub use self::kernel_probes::{KernelProbeError, KernelProbes, KernelSource};
 pub use self::name::{Pattern, PatternError, ProbeName};
+#[cfg(feature = "kernel")]
+pub use self::offered::{KernelProbe, kernel_probes};
 pub use self::past::Past;
 pub use self::probe::{ArgInfo, Probe, ProbeInfo, Stability, probes};
 pub use self::program_type::{MAX_ARGS, REGS, program_type};

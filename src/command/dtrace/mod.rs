@@ -15,7 +15,8 @@ use std::time::Duration;
 ///
 /// Which probes fire which program the object says: in the names of its sections (dtrace/PROBES, kprobe/sys_write, tracepoint/SYSTEM/NAME,
 /// uprobe/PATH:FUNCTION) and in its section .probes. --probe adds probes. A probe is provider:module:function:name, each part a pattern
-/// of *, ?, [a-z]; an empty part is any.
+/// of *, ?, [a-z]; an empty part is any. There are syscall::CALL:entry and :return, tracepoint:SYSTEM::NAME, uprobe:PATH:FUNCTION:entry
+/// and :return, usdt:PATH:PROVIDER:NAME, profile:::profile-N, profile:::tick-N, and dtrace:::BEGIN, END and ERROR.
 ///
 /// Programs run in this process, on the kernel's records of the command and its children, of a process (-p), of the whole system (-a, but
 /// of this process), or of a recording (-i). What live programs ask of the kernel comes from the record: what that does not say is -1,
@@ -32,6 +33,7 @@ use std::time::Duration;
     after_help = "\
 Examples:
   perfring dtrace -l 'syscall::*write*:'
+  perfring dtrace -l 'usdt:/usr/lib/x86_64-linux-gnu/libc.so.6::'
   perfring dtrace sample.bpf.o -- cat /etc/hostname
   perfring dtrace syscalls.bpf.o -a --interval 1s
   perfring dtrace sample.bpf.o --format '{$time} {pid} {flags:x}' -- make

@@ -303,6 +303,9 @@ impl Trace<'_> {
             if source.lost != 0 {
                 say!("perfring: {} records of the kernel were lost before they fired a probe", source.lost);
             }
+            if source.unknown_args != 0 {
+                say!("perfring: {} arguments of probes were where no record reaches: 0", source.unknown_args);
+            }
             if source.unknown_tasks != 0 {
                 say!(
                     "perfring: of {} threads parent, user, group and priority are not known: -1",
