@@ -122,6 +122,7 @@ pub struct KernelProbes {
     chosen: Vec<Chosen>,
     pages: Option<usize>,
     stack: Option<u32>,
+    wakeup_events: Option<u32>,
 }
 
 impl std::fmt::Debug for KernelProbes {
@@ -145,6 +146,14 @@ impl KernelProbes {
     #[must_use]
     pub fn pages(mut self, pages: usize) -> Self {
         self.pages = Some(pages);
+        self
+    }
+
+    /// Ends a wait after so many records in one of the kernel's rings. Without this once a quarter of one is full: to wake somebody costs
+    /// a thread that is observed more than all else, so that a wait for what comes seldom is one for a time.
+    #[must_use]
+    pub fn wakeup_events(mut self, events: u32) -> Self {
+        self.wakeup_events = Some(events);
         self
     }
 
@@ -230,7 +239,12 @@ impl KernelProbes {
             for (builder, of_event) in builders(&probe)? {
                 let mut what = what
                     | if matches!(probe.opens, Opens::Tracepoint(_)) { SampleType::RAW } else { SampleType::empty() };
-                let mut builder = builder.inherit(inherit).disabled(true).wakeup_events(1);
+                let mut builder = builder.inherit(inherit).disabled(true);
+                builder = match self.wakeup_events {
+                    Some(events) => builder.wakeup_events(events),
+                    // Pages have at least 4096 bytes.
+                    None => builder.wakeup_watermark(u32::try_from(pages * 1024).unwrap_or(u32::MAX)),
+                };
                 if wants.callchain {
                     what |= SampleType::CALLCHAIN;
                 }
@@ -326,7 +340,8 @@ impl KernelSource {
         Ok(self.set.disable()?)
     }
 
-    /// Waits for records, but no longer than `timeout`.
+    /// Waits until there is something to read, or [`KernelProbes::wakeup_events`] wakes this thread, but no longer than `timeout`. What is
+    /// there then can be read, also where it is less than wakes.
     ///
     /// # Errors
     /// [`KernelProbeError::Set`]

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 /// How often it is looked whether the command still runs, or a signal has come.
 const LOOK: Duration = Duration::from_millis(50);
 /// Records that fire probes before what they sent is read.
-const BATCH: usize = 64;
+const BATCH: usize = 256;
 
 fn other(error: impl Display) -> Failure {
     Failure::Other(error.to_string())
