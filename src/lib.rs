@@ -22,6 +22,11 @@
 //! Below them lies the one file that names atomics and fences, so that loom's can take their place. A layer knows only
 //! those below it.
 //!
+#![cfg_attr(
+    doc,
+    doc = "The [guides](guide) lead from an empty crate to a traced program, through the reading of rings, and into the virtual"
+)]
+#![cfg_attr(doc, doc = "machine. ")]
 //! Where to start: [`Ring::confined`](ring::Ring::confined) and [`Ring::free`](ring::Ring::free) make rings;
 //! [`Producer`](ring::Producer) writes them from one thread, [`SharedProducer`](ring::SharedProducer) from many,
 //! [`OverwriteProducer`](ring::OverwriteProducer) keeps the newest records.
@@ -65,6 +70,8 @@
 pub mod bpf;
 #[cfg(all(feature = "dtrace", not(perfring_loom)))]
 pub mod dtrace;
+#[cfg(any(doc, all(doctest, feature = "dtrace", feature = "kernel", feature = "replay")))]
+pub mod guide;
 #[cfg(all(feature = "kernel", not(perfring_loom)))]
 pub mod kernel;
 pub mod merge;

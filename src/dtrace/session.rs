@@ -45,6 +45,9 @@ impl fmt::Debug for SessionBuilder {
 
 impl SessionBuilder {
     /// How many CPUs programs run on, and so how many rings each perf event array has. Without this as many as the system has.
+    ///
+    /// A firing that finds none free is dropped, and counted. As a thread that is preempted in a program keeps its CPU, programs with
+    /// more busy threads than the system has CPUs want one for each of these.
     #[must_use]
     pub fn cpus(mut self, cpus: usize) -> Self {
         self.cpus = Some(cpus);
