@@ -638,6 +638,10 @@ impl<'r> Execution<'r> {
                         }
                         Code::Exit => exit!(),
                         Code::LoadPointer => set!(self.pointer(inst.pointer())),
+                        Code::Unresolved => {
+                            let reason = self.text.unresolved(slot!() - 1).unwrap_or_default().to_owned();
+                            trap!(TrapKind::Unresolved { reason })
+                        }
                         Code::Unreachable => {
                             unreachable!("the second half of a 64-bit immediate, or what was proved not to be reached")
                         }
