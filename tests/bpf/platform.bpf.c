@@ -100,7 +100,13 @@ struct disputed___2 {
 
 enum huge { HUGE = 1, HUGER = 0x500000000 };
 
-struct task_of_others;
+struct sized {
+	long a;
+	short b;
+	int c;
+};
+
+enum alike_values { ALIKE_TWO, ALIKE_MORE, ALIKE_ONE };
 struct alike {
 	u64 more;
 	unsigned bytes[3];
@@ -112,7 +118,7 @@ struct alike {
 		short more_inner;
 	};
 	int (*call)(struct task *, unsigned long);
-	enum state state;
+	enum alike_values values;
 };
 struct unlike_size {
 	long number;
@@ -132,7 +138,6 @@ struct unlike_pointer {
 struct unlike_function {
 	int (*call)(int, int);
 };
-enum alike_values { ALIKE_TWO, ALIKE_MORE, ALIKE_ONE };
 enum unlike_values { UNLIKE_ONE };
 
 struct cred cred;
@@ -148,6 +153,7 @@ struct agreed___3 agreed3;
 struct disputed disputed;
 struct disputed___2 disputed2;
 enum huge huge;
+struct sized sized;
 struct alike alike;
 struct unlike_size unlike_size;
 struct unlike_sign unlike_sign;

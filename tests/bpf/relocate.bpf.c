@@ -5,6 +5,8 @@
 //   clang -target bpf -mcpu=v3 -O2 -g -fdebug-compilation-dir=. -c relocate.bpf.c -o relocate.bpf.o &&
 //   llvm-strip-14 --strip-debug relocate.bpf.o
 //
+// relocate.plain.bpf.o is the same as the first with -DPLAIN: without what others do not know, or know better.
+//
 //   clang-19 -target bpf -mcpu=v4 -O2 -g -fdebug-compilation-dir=. -c relocate.bpf.c -o relocate.v4.bpf.o &&
 //   llvm-strip-19 --strip-debug relocate.v4.bpf.o
 //
@@ -102,7 +104,9 @@ long loads(struct task *task)
 	out[11] = task->shorter;
 	out[12] = task->flagged;
 	out[13] = task->state;
+#ifndef PLAIN
 	out[14] = task->tail[2];
+#endif
 	out[15] = task[1].pid;
 	out[16] = ((entity_t *)task)->weight;
 	return 0;
@@ -113,8 +117,13 @@ long stores(struct task *task, u64 len)
 {
 	task->tgid = 77;
 	task->cred.uid = len;
-	task->wider = 5;
 	task->shorter = len;
+	return 0;
+}
+
+SEC("memory/adds")
+long adds(struct task *task)
+{
 	__sync_fetch_and_add(&task->counts[1], 4);
 	return 0;
 }
@@ -162,6 +171,8 @@ long bitfields(struct task *task)
 	return 0;
 }
 
+#ifndef PLAIN
+
 // Without asking: `near` has moved by bytes.
 struct near {
 	int before;
@@ -179,6 +190,15 @@ long near(struct near *near)
 	return 0;
 }
 
+#endif
+
+// What needs nothing of the platform.
+SEC("memory/own")
+long own(void)
+{
+	return id(struct cred, ID_LOCAL);
+}
+
 SEC("memory/asks")
 long asks(struct task *task)
 {
@@ -194,7 +214,9 @@ long asks(struct task *task)
 	out[9] = type(struct task, TYPE_EXISTS);
 	out[10] = type(struct task, TYPE_SIZE);
 	out[11] = type(struct gone, TYPE_EXISTS);
+#ifndef PLAIN
 	out[12] = type(struct gone, TYPE_SIZE);
+#endif
 	out[13] = type(entity_t, TYPE_SIZE);
 	out[14] = type(enum state, TYPE_SIZE);
 	out[15] = value(enum state, WAITING, VALUE);
@@ -234,17 +256,13 @@ long lost(struct gone *gone)
 	return gone->at;
 }
 
-SEC("memory/lost_size")
-long lost_size(void)
-{
-	return type(struct gone, TYPE_SIZE);
-}
-
 SEC("memory/lost_value")
 long lost_value(void)
 {
 	return value(enum state, NEVER, VALUE);
 }
+
+#ifndef PLAIN
 
 // Accesses that are made for another field.
 struct changed {
@@ -324,16 +342,19 @@ long disagree(struct disputed *disputed)
 	return disputed->at;
 }
 
+#endif
+
 #if __clang_major__ >= 18
 
 enum huge { HUGE = 1, HUGER = 0x100000000 };
 
+enum alike_values { ALIKE_ONE, ALIKE_TWO };
 struct alike {
 	int number;
 	const char *text;
 	struct cred *cred;
 	int (*call)(struct task *, u64);
-	enum state state;
+	enum alike_values values;
 	struct {
 		short inner;
 	};
@@ -357,7 +378,6 @@ struct unlike_pointer {
 struct unlike_function {
 	int (*call)(int);
 } CORE;
-enum alike_values { ALIKE_ONE, ALIKE_TWO };
 enum unlike_values { UNLIKE_ONE, UNLIKE_TWO };
 
 SEC("memory/matches")
@@ -392,6 +412,14 @@ long extends(struct sized *sized)
 	out[0] = sized->a;
 	out[1] = sized->b;
 	out[2] = sized->c;
+	return 0;
+}
+
+// A store of a number that is known.
+SEC("memory/widens")
+long widens(struct task *task)
+{
+	task->wider = 5;
 	return 0;
 }
 

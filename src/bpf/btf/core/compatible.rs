@@ -60,10 +60,7 @@ fn types_within(local: Of<'_>, target: Of<'_>, depth: u32, work: &mut Work) -> R
             | (Type::Array { element: one, .. }, Type::Array { element: other, .. }) => {
                 (local.1, target.1) = (*one, *other);
             }
-            (
-                Type::FuncProto { returns: one, params: own },
-                Type::FuncProto { returns: other, params: others },
-            ) => {
+            (Type::FuncProto { returns: one, params: own }, Type::FuncProto { returns: other, params: others }) => {
                 if own.len() != others.len() {
                     return Ok(false);
                 }

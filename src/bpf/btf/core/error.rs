@@ -53,7 +53,9 @@ pub enum CoreErrorKind {
         value: u64,
     },
     /// The field has another size on the platform, and the access cannot be changed to that.
-    #[error("it has {local} bytes in the object and {target} on the platform, and the access cannot be changed to that")]
+    #[error(
+        "it has {local} bytes in the object and {target} on the platform, and the access cannot be changed to that"
+    )]
     Resized {
         /// Bytes in the object.
         local: u32,
@@ -157,10 +159,7 @@ impl CoreError {
     /// given. The rest of the program may be fine without the instruction.
     pub fn is_of_platform(&self) -> bool {
         use CoreErrorKind as E;
-        matches!(
-            self.reason,
-            E::NoType | E::NoPart { .. } | E::TooLarge { .. } | E::Resized { .. } | E::BitFieldAccess
-        )
+        matches!(self.reason, E::NoType | E::NoPart { .. } | E::TooLarge { .. } | E::Resized { .. } | E::BitFieldAccess)
     }
 }
 

@@ -119,7 +119,8 @@ impl Field {
     fn part(&self, btf: &Btf) -> Result<Part> {
         let id = self.element(btf)?;
         // A load of an enumeration stays one of its size.
-        let class = if matches!(btf.known(id)?.kind(), Kind::Enum | Kind::Enum64) { Class::Other } else { self.class(btf)? };
+        let class =
+            if matches!(btf.known(id)?.kind(), Kind::Enum | Kind::Enum64) { Class::Other } else { self.class(btf)? };
         Ok(Part { class, size: btf.size_of(id)?, bits: self.bits.map(|bits| (self.bit_offset, bits)) })
     }
 

@@ -34,8 +34,7 @@ impl Pair<'_> {
 
     fn same_shape(self, depth: u32, work: &mut Work) -> Result<bool> {
         work.spend()?;
-        let depth =
-            depth.checked_sub(1).ok_or(CoreErrorKind::Btf(BtfError::Depth { id: self.target.1 }))?;
+        let depth = depth.checked_sub(1).ok_or(CoreErrorKind::Btf(BtfError::Depth { id: self.target.1 }))?;
         let ((_, one), (_, other)) = (resolved(self.local)?, resolved(self.target)?);
         match (one, other) {
             (Type::Void, Type::Void) => Ok(true),
@@ -61,10 +60,7 @@ impl Pair<'_> {
             (Type::Enum { size, values: own, .. }, Type::Enum { size: other_size, values, .. }) => {
                 Ok(size == other_size && self.same_enumerators(own, values, work)?)
             }
-            (
-                Type::FuncProto { returns: one, params: own },
-                Type::FuncProto { returns: other, params },
-            ) => {
+            (Type::FuncProto { returns: one, params: own }, Type::FuncProto { returns: other, params }) => {
                 if own.len() != params.len() {
                     return Ok(false);
                 }

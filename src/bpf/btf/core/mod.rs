@@ -25,7 +25,7 @@
 //!
 //! # What is not there
 //!
-//! Questions for existence are answered with 0. Whatever else is not there, or cannot be put into the instruction, is an error for
+//! Questions for existence, and for the size and the number of a type, are answered with 0. Whatever else is not there, or cannot be put into the instruction, is an error for
 //! which [`CoreError::is_of_platform`] holds. A [`Loader`](crate::bpf::Loader) loads the program nevertheless: the verifier refuses it if
 //! the instruction can be reached, and the interpreter stops it there. So a program may ask first.
 //!
@@ -120,15 +120,10 @@ impl<'a> Relocator<'a> {
     /// # Errors
     ///
     /// The first that was not applied for another reason.
-    pub fn apply(
-        &mut self,
-        insns: &mut [Insn],
-        relos: &[CoreRelo],
-    ) -> std::result::Result<Vec<CoreError>, CoreError> {
+    pub fn apply(&mut self, insns: &mut [Insn], relos: &[CoreRelo]) -> std::result::Result<Vec<CoreError>, CoreError> {
         let local = self.local;
-        let shifts = |relo: &&CoreRelo| {
-            matches!(relo.kind, CoreReloKind::FieldLshiftU64 | CoreReloKind::FieldRshiftU64)
-        };
+        let shifts =
+            |relo: &&CoreRelo| matches!(relo.kind, CoreReloKind::FieldLshiftU64 | CoreReloKind::FieldRshiftU64);
         let field = |relo: &CoreRelo| Some((relo.type_, name::short(local, relo.access).ok()?));
         let shifted: HashSet<_> = relos.iter().filter(shifts).filter_map(field).collect();
         let mut unresolved = Vec::new();
@@ -190,7 +185,7 @@ impl<'a> Relocator<'a> {
         }
         match answer {
             Some((_, value)) => Ok(value),
-            None if question.is_of_existence() => Ok(Value { number: 0, part: None }),
+            None if question.may_fail() => Ok(Value { number: 0, part: None }),
             None if count == 0 => Err(CoreErrorKind::NoType),
             None => Err(CoreErrorKind::NoPart { types: count }),
         }
@@ -235,9 +230,13 @@ impl<'a> Question<'a> {
         Ok(Self { kind: relo.kind, root: relo.type_, about })
     }
 
-    fn is_of_existence(&self) -> bool {
+    /// Whether 0 says that there is none.
+    fn may_fail(&self) -> bool {
         use CoreReloKind as K;
-        matches!(self.kind, K::FieldExists | K::TypeExists | K::EnumvalExists | K::TypeMatches)
+        matches!(
+            self.kind,
+            K::FieldExists | K::TypeExists | K::EnumvalExists | K::TypeMatches | K::TypeSize | K::TypeIdTarget
+        )
     }
 
     /// What was so when the program was compiled.

@@ -19,7 +19,8 @@ pub(super) fn of_type(btf: &Btf, id: TypeId) -> Result<&str> {
 /// A name without its flavour: what follows the last `___` that is not part of more underscores.
 pub(super) fn essential(name: &str) -> &str {
     let bytes = name.as_bytes();
-    let is_flavour = |window: &[u8]| matches!(window, [first, b'_', b'_', b'_', last] if *first != b'_' && *last != b'_');
+    let is_flavour =
+        |window: &[u8]| matches!(window, [first, b'_', b'_', b'_', last] if *first != b'_' && *last != b'_');
     match bytes.windows(5).rposition(is_flavour) {
         // Behind the first byte of the five, which may be one of a longer character.
         Some(at) => name.get(..=at).unwrap_or(name),
