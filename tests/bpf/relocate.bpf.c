@@ -166,7 +166,9 @@ long bitfields(struct task *task)
 	bits(0, task->ready);
 	bits(1, task->mode);
 	bits(2, task->level);
+#ifndef PLAIN
 	bits(3, task->narrower);
+#endif
 	bits(4, task->pid);
 	return 0;
 }
@@ -223,7 +225,9 @@ long asks(struct task *task)
 	out[16] = value(enum state, DEAD, VALUE);
 	out[17] = value(enum state, NEVER, VALUE_EXISTS);
 	out[18] = value(enum state, RUNNING, VALUE_EXISTS);
+#ifndef PLAIN
 	out[19] = value(enum flags, FLAG_HIGH, VALUE);
+#endif
 	out[20] = id(struct cred, ID_LOCAL);
 	out[21] = id(struct cred, ID_TARGET);
 	out[22] = field(((struct task___new *)task)->brand_new, FIELD_EXISTS);

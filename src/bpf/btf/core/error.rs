@@ -33,7 +33,7 @@ pub enum CoreErrorKind {
     #[error("the platform has no such type")]
     NoType,
     /// The platform's types of this name and kind are other ones, or lack the part.
-    #[error("the platform has {types} of this name, and none with that")]
+    #[error("{}", no_part(*types))]
     NoPart {
         /// How many there are.
         types: usize,
@@ -135,6 +135,13 @@ pub enum CoreErrorKind {
     /// Types that lead nowhere, or have no size.
     #[error(transparent)]
     Btf(#[from] BtfError),
+}
+
+fn no_part(types: usize) -> String {
+    match types {
+        1 => "the platform's type of this name has no such part".to_owned(),
+        _ => format!("none of the platform's {types} types of this name has such a part"),
+    }
 }
 
 impl CoreError {
