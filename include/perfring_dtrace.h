@@ -40,11 +40,34 @@ struct dtrace_context {
 	__u32 stability;
 };
 
+/*
+ * What is known of a probe. An array dtrace_probes with values of this type has it for each: element probe_id. Texts that are too long
+ * are cut.
+ */
+struct dtrace_probe {
+	char provider[64], module[64], function[128], name[64];
+	__u32 nargs, stability;
+};
+
 /* The id of the buffer, for bpf_buffer_reserve and bpf_buffer_commit. */
 #define DTRACE_BUFFER __builtin_offsetof(struct dtrace_context, buf)
 
 /* Attaches a program to the probes that match: DTRACE_PROBE(on_write, "syscall::write:entry"). */
 #define DTRACE_PROBE(program, probes)                                                                                  \
 	static const char dtrace_probes_of_##program[] __attribute__((section(".probes"), used)) = #program "=" probes
+
+#define DTRACE_JOIN_(a, b) a##__##b
+#define DTRACE_JOIN(a, b) DTRACE_JOIN_(a, b)
+
+/*
+ * Says that records of a type are sent through a map, so that they are printed by the names of their fields: DTRACE_RECORD(events,
+ * struct event). A map may have several types, if their sizes differ. Needs -g.
+ */
+#define DTRACE_RECORD(map, ...)                                                                                        \
+	__VA_ARGS__ *DTRACE_JOIN(dtrace_record__##map, __LINE__) __attribute__((section(".records"), used))
+
+/* How records of a struct are printed: DTRACE_FORMAT(event, "{comm:-16} {pid:6} {address:016x}"). */
+#define DTRACE_FORMAT(tag, format)                                                                                     \
+	static const char dtrace_format_of_##tag[] __attribute__((section(".formats"), used)) = #tag "=" format
 
 #endif

@@ -167,10 +167,8 @@ fn what_cannot_be_run_is_told_of_in_one_line() {
         "{err}"
     );
     let (status, err) = refused(&[&object("data"), "--type", "file"]);
-    let types = "socket_filter, kprobe, tracepoint, xdp, perf_event, raw_tracepoint, memory";
+    let types = "socket_filter, kprobe, tracepoint, xdp, perf_event, raw_tracepoint, memory, dtrace";
     assert_eq!((status, err), (2, format!("perfring: there is no program type file: there are {types}")));
-    let (status, err) = refused(&[&object("maps"), "--section", "dtrace/1"]);
-    assert!(status == 1 && err.ends_with("program first: the type of section dtrace/1 is not known"), "{err}");
     let (status, err) = refused(&[&object("core"), "--btf", &object("legacy")]);
     assert!(status == 1 && err.ends_with("legacy.bpf.o: no section .BTF"), "{err}");
     let (status, err) = refused(&[&object("core"), "--btf", "not/there"]);

@@ -276,6 +276,7 @@ fn names_of_sections_say_the_type() {
         ("dtrace/0", Dtrace { slot: Some(0) }, ""),
         ("dtrace/1/a:b:c:d", Dtrace { slot: Some(1) }, "a:b:c:d"),
         ("dtrace/1/2", Dtrace { slot: Some(1) }, "2"),
+        ("dtrace", Dtrace { slot: None }, ""),
         ("dtrace/a:b:c:d", Dtrace { slot: None }, "a:b:c:d"),
         ("dtrace/4294967295", Dtrace { slot: Some(u32::MAX) }, ""),
     ];
@@ -292,7 +293,7 @@ fn names_of_sections_say_the_type() {
         let error = SectionName::parse(&format!("dtrace/{slot}")).unwrap_err();
         assert_eq!(error.slot, slot);
     }
-    assert!(SectionName::parse("dtrace").is_err());
+    assert!(SectionName::parse("dtrace/").is_err());
 }
 
 #[test]

@@ -88,11 +88,21 @@ fn every_program_of_an_object_gets_its_verdict() {
     let reports: Vec<_> = out.lines().map(json).collect();
     let verdicts: Vec<_> =
         reports.iter().map(|report| (&report["program"], &report["verdict"])).map(|(a, b)| format!("{a}{b}")).collect();
-    assert_eq!(verdicts, [r#""first""not_loaded""#, r#""second""not_loaded""#, r#""enter""accepted""#]);
+    assert_eq!(verdicts, [r#""first""accepted""#, r#""second""accepted""#, r#""enter""accepted""#]);
+    let types: Vec<_> = reports.iter().map(|report| &report["type"]).collect();
+    assert_eq!(types, ["dtrace", "dtrace", "kprobe"]);
+    assert_eq!((status, err.as_str()), (0, ""));
+
+    let other = object("calls.be");
+    let (status, out, err) = verify(&[&other, "--json"]);
     assert_eq!(status, 1);
-    let first = "program first: the type of section dtrace/1 is not known";
-    assert_eq!(reports[0]["reason"], first);
-    assert_eq!(err, format!("perfring: {path}: {first}; 2 of 3 programs are not accepted\n"));
+    let reports: Vec<_> = out.lines().map(json).collect();
+    assert_eq!(reports.len(), 3);
+    for report in reports {
+        assert_eq!(report["verdict"], "not_loaded");
+        assert_eq!(report["reason"], "an object of Big endian, which is not this machine's");
+    }
+    assert!(err.ends_with("3 of 3 programs are not accepted\n"), "{err}");
 
     let (status, out, err) = verify(&[&path, "--section", "kprobe/do_exit"]);
     assert_eq!((status, err.as_str()), (0, ""), "{out}");
@@ -100,7 +110,7 @@ fn every_program_of_an_object_gets_its_verdict() {
         out.starts_with("program enter, section kprobe/do_exit, type kprobe, 17 instructions\naccepted: "),
         "{out}"
     );
-    // The section is that of programs of nobody's type.
+    // The type is said, whatever the section says.
     let (status, out, _) = verify(&[&path, "--section", "dtrace/1", "--type", "kprobe"]);
     assert!(out.starts_with("program first, section dtrace/1, type kprobe, 12 instructions\n"), "{out}");
     assert!((0..=1).contains(&status) && !out.contains("not loaded"), "{out}");

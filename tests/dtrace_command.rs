@@ -158,6 +158,99 @@ fn observed() {
 }
 
 #[test]
+fn how_long_a_function_takes_is_told_by_a_pair_of_probes() {
+    if !allowed() {
+        return;
+    }
+    with_tracefs(|| {
+        let exe = std::env::current_exe().expect("this binary");
+        let exe = exe.display();
+        let [entry, end] = [("on_entry", "entry"), ("on_return", "return")]
+            .map(|(program, name)| format!("{program}=uprobe:{exe}:perfring_test_observed:{name}"));
+        let command = format!("PERFRING_TEST_OBSERVED=1 exec {exe} observed --exact --quiet");
+        let rest = ["--probe", &entry, "--probe", &end, "--", "sh", "-c", &command];
+        let (status, out, err) = perfring(&[&["--json", &object("latency")], &rest[..]].concat());
+        assert_eq!(status, 0, "{err}");
+        let json: Vec<serde_json::Value> =
+            out.lines().filter(|line| line.starts_with('{')).map(|line| line.parse().expect("JSON")).collect();
+        let (calls, tables): (Vec<_>, Vec<_>) = json.iter().partition(|value| value["type"] == "sample");
+        assert_eq!(calls.len(), OBSERVED, "{out}");
+        for call in &calls {
+            let record = &call["record"];
+            assert_eq!((&call["struct"], &record["depth"]), (&"call".into(), &0.into()));
+            let end = record["start"].as_u64().zip(record["nanoseconds"].as_u64()).map(|(start, took)| start + took);
+            assert!(end.is_some() && end == call["time"].as_u64(), "{call}");
+        }
+        let [table] = tables[..] else { panic!("{tables:?}") };
+        let buckets = table["rows"][0]["quantize"].as_array().expect("a distribution");
+        let of = |from: u64| {
+            let fits = |call: &&&serde_json::Value| {
+                let took = call["record"]["nanoseconds"].as_u64().expect("a number");
+                took >= from && took / 2 < from
+            };
+            calls.iter().filter(fits).count()
+        };
+        for bucket in buckets {
+            assert_eq!(bucket["count"], of(bucket["value"].as_u64().expect("a power")), "{table}");
+        }
+        let total: u64 = buckets.iter().filter_map(|bucket| bucket["count"].as_u64()).sum();
+        assert_eq!(total, OBSERVED as u64);
+
+        let format = ["--format", "{comm}={depth:02x}"];
+        let (status, out, err) = perfring(&[&format[..], &[&object("latency")], &rest[..]].concat());
+        assert_eq!(status, 0, "{err}");
+        assert_eq!(out.lines().filter(|line| line.ends_with("=00")).count(), OBSERVED, "{out}");
+        assert!(out.contains("\nnanoseconds:\n  key\n  0\n           value  ------------- Distribution"), "{out}");
+        let format = ["--format", "{absent}"];
+        let (status, _, err) = perfring(&[&format[..], &[&object("latency")], &rest[..]].concat());
+        let has = "it has pid, tid, start, nanoseconds, depth, comm";
+        assert_eq!((status, err), (2, format!("perfring: --format: call has no field absent; {has}\n")));
+    });
+}
+
+#[test]
+fn who_calls_and_who_writes_is_counted() {
+    if !allowed() {
+        return;
+    }
+    with_tracefs(|| {
+        let command = "exec dd if=/dev/zero of=/dev/null bs=100 count=700 status=none";
+        let (status, out, err) = perfring(&["--json", &object("writes"), "--", "sh", "-c", command]);
+        assert_eq!(status, 0, "{err}");
+        let table: serde_json::Value = out.parse().expect("one line");
+        let row = &table["rows"][0];
+        assert_eq!((&table["map"], &row["key"]["comm"]), (&"written".into(), &"dd".into()));
+        assert_eq!((&row["writes"], &row["bytes"]), (&700.into(), &70_000.into()));
+        assert_eq!(row["sizes"], serde_json::json!([{ "value": 64, "count": 700 }]));
+        assert_eq!(table["rows"].as_array().map(Vec::len), Some(1));
+
+        let (status, out, err) = perfring(&[&object("syscalls"), "--", "sh", "-c", command]);
+        assert_eq!(status, 0, "{err}");
+        let (head, lines) = out.split_once('\n').expect("a table");
+        let lines: Vec<Vec<&str>> = lines.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!((head, &lines[0][..], &lines[1][..]), ("", &["calls:"][..], &["comm", "function", "count"][..]));
+        assert!(lines.contains(&vec!["dd", "write", "700"]), "{out}");
+        // All that was counted is all that was fired.
+        let sum: u64 = lines[2..].iter().map(|line| line[2].parse::<u64>().expect("a number")).sum();
+        assert!(err.starts_with(&format!("perfring: {sum} firings, 0 records read, 0 dropped")), "{err}");
+
+        let plain = ["--sum", "ecbs", "--json", &object("sample"), "--", "true"];
+        let (status, out, err) = perfring(&plain);
+        assert_eq!((status, out.as_str()), (0, "{\"map\":\"ecbs\",\"rows\":[],\"type\":\"aggregation\"}\n"), "{err}");
+        let (status, _, err) = perfring(&["--sum", "events", &object("sample"), "--", "true"]);
+        let reason = "the object does not say of what type the values of map events are";
+        assert_eq!((status, err), (2, format!("perfring: --sum events: {reason}\n")));
+        // On an interval, and at the end.
+        let sleep = ["--interval", "100ms", &object("writes"), "--", "sh", "-c", "echo; sleep 0.5; echo"];
+        let (status, out, err) = perfring(&sleep);
+        assert_eq!(status, 0, "{err}");
+        assert!(out.matches("written:").count() >= 3 && out.contains("sh         2      2\n"), "{out}");
+        let (status, _, _) = perfring(&["--interval", "0s", &object("writes"), "--", "true"]);
+        assert_eq!(status, 2);
+    });
+}
+
+#[test]
 fn probes_are_listed() {
     let (status, out, err) = perfring(&["-l", "dtrace:::"]);
     assert_eq!((status, out.as_str(), err.as_str()), (0, "dtrace:::BEGIN\ndtrace:::END\ndtrace:::ERROR\n", ""));

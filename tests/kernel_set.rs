@@ -131,6 +131,30 @@ fn a_delay_beyond_every_clock_holds_all_back() {
 }
 
 #[test]
+fn what_fills_a_ring_is_not_held_back() {
+    if !require_kernel(Need::OwnEvents) {
+        return;
+    }
+    let mut set = RingSet::builder()
+        .event(own_faults())
+        .target(this_process())
+        .pages(1)
+        .delay(Duration::from_secs(3600))
+        .open()
+        .expect("a set");
+    set.enable().expect("on");
+    touch(10);
+    set.for_each(|record| panic!("too young: {record:?}"));
+    // A sample has at least 8 bytes.
+    touch(512);
+    set.disable().expect("off");
+    assert_eq!(set.wait(Some(Duration::from_secs(60))).expect("a wait"), Wait::Ready);
+    let mut count = 0;
+    set.for_each(|record| count += usize::from(record.is_ok()));
+    assert!(count > 10, "{count}");
+}
+
+#[test]
 fn a_thread_that_ended_gives_its_event_back() {
     if !require_kernel(Need::OwnEvents) {
         return;

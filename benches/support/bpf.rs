@@ -16,6 +16,7 @@ const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_MAP_TYPE_PERF_EVENT_ARRAY: u32 = 4;
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
+const BPF_PROG_TYPE_TRACEPOINT: u32 = 5;
 
 #[repr(C)]
 #[derive(Default)]
@@ -88,7 +89,68 @@ pub struct Sender {
 }
 
 impl Sender {
+    #[allow(dead_code, reason = "each bench uses its part")]
     pub fn new(entries: u32) -> io::Result<Self> {
+        Self::load(BPF_PROG_TYPE_SCHED_CLS, entries, |array| {
+            vec![
+                // The payload, at r10 - 32.
+                insn(0x7a, 10, 0, -32, WORD as i32),
+                insn(0x7a, 10, 0, -24, WORD as i32),
+                insn(0x7a, 10, 0, -16, WORD as i32),
+                insn(0x62, 10, 0, -8, WORD as i32),
+                // r2 = the array, r3 = BPF_F_CURRENT_CPU, r4 = the payload, r5 = its length; r1 is still the context.
+                insn(0x18, 2, 1, 0, array),
+                insn(0, 0, 0, 0, 0),
+                insn(0xb4, 3, 0, 0, -1),
+                insn(0xbf, 4, 10, 0, 0),
+                insn(0x07, 4, 0, 0, -32),
+                insn(0xb7, 5, 0, 0, PAYLOAD as i32),
+                insn(0x85, 0, 0, 0, 25),
+                insn(0x95, 0, 0, 0, 0),
+            ]
+        })
+    }
+
+    /// One for tracepoints: sends 48 bytes for each occurrence in this process, with what helpers tell of it.
+    #[allow(dead_code, reason = "each bench uses its part")]
+    pub fn of_tracepoint(entries: u32, pid: u32) -> io::Result<Self> {
+        Self::load(BPF_PROG_TYPE_TRACEPOINT, entries, |array| {
+            vec![
+                insn(0xbf, 6, 1, 0, 0),
+                // bpf_get_current_pid_tgid
+                insn(0x85, 0, 0, 0, 14),
+                insn(0xbf, 1, 0, 0, 0),
+                insn(0x77, 1, 0, 0, 32),
+                insn(0x56, 1, 0, 19, pid as i32),
+                insn(0x7b, 10, 0, -48, 0),
+                // bpf_ktime_get_ns, bpf_get_current_uid_gid, bpf_get_smp_processor_id
+                insn(0x85, 0, 0, 0, 5),
+                insn(0x7b, 10, 0, -40, 0),
+                insn(0x85, 0, 0, 0, 15),
+                insn(0x7b, 10, 0, -32, 0),
+                insn(0x85, 0, 0, 0, 8),
+                insn(0x7b, 10, 0, -24, 0),
+                // The number of the call.
+                insn(0x61, 1, 6, 8, 0),
+                insn(0x7b, 10, 1, -16, 0),
+                insn(0x7a, 10, 0, -8, WORD as i32),
+                insn(0xbf, 1, 6, 0, 0),
+                insn(0x18, 2, 1, 0, array),
+                insn(0, 0, 0, 0, 0),
+                insn(0x18, 3, 0, 0, -1),
+                insn(0, 0, 0, 0, 0),
+                insn(0xbf, 4, 10, 0, 0),
+                insn(0x07, 4, 0, 0, -48),
+                insn(0xb7, 5, 0, 0, 48),
+                insn(0x85, 0, 0, 0, 25),
+                insn(0xb7, 0, 0, 0, 0),
+                insn(0x95, 0, 0, 0, 0),
+            ]
+        })
+    }
+
+    /// Makes the array, and loads the program that `insns` makes for its descriptor.
+    fn load(prog_type: u32, entries: u32, insns: impl FnOnce(RawFd) -> Vec<u64>) -> io::Result<Self> {
         let mut attr = MapCreate {
             map_type: BPF_MAP_TYPE_PERF_EVENT_ARRAY,
             key_size: 4,
@@ -98,27 +160,11 @@ impl Sender {
         };
         // SAFETY: MapCreate mirrors the command's part of the union and has no padding; the result is a new descriptor.
         let array = unsafe { own(bpf(BPF_MAP_CREATE, &mut attr)?) };
-
-        let program = [
-            // The payload, at r10 - 32.
-            insn(0x7a, 10, 0, -32, WORD as i32),
-            insn(0x7a, 10, 0, -24, WORD as i32),
-            insn(0x7a, 10, 0, -16, WORD as i32),
-            insn(0x62, 10, 0, -8, WORD as i32),
-            // r2 = the array, r3 = BPF_F_CURRENT_CPU, r4 = the payload, r5 = its length; r1 is still the context.
-            insn(0x18, 2, 1, 0, array.as_raw_fd()),
-            insn(0, 0, 0, 0, 0),
-            insn(0xb4, 3, 0, 0, -1),
-            insn(0xbf, 4, 10, 0, 0),
-            insn(0x07, 4, 0, 0, -32),
-            insn(0xb7, 5, 0, 0, PAYLOAD as i32),
-            insn(0x85, 0, 0, 0, 25),
-            insn(0x95, 0, 0, 0, 0),
-        ];
+        let program = insns(array.as_raw_fd());
         // The helper is only for programs under a licence compatible with the GPL.
         let license = c"Dual MIT/GPL";
         let mut attr = ProgLoad {
-            prog_type: BPF_PROG_TYPE_SCHED_CLS,
+            prog_type,
             insn_cnt: program.len() as u32,
             insns: program.as_ptr() as u64,
             license: license.as_ptr() as u64,
@@ -132,6 +178,12 @@ impl Sender {
         // `license`, which outlive the call; the result is a new descriptor.
         let program = unsafe { own(bpf(BPF_PROG_LOAD, &mut attr)?) };
         Ok(Self { array, program })
+    }
+
+    /// The program.
+    #[allow(dead_code, reason = "each bench uses its part")]
+    pub fn program(&self) -> BorrowedFd<'_> {
+        self.program.as_fd()
     }
 
     /// The array, for libraries that put their own event into it.

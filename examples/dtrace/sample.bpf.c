@@ -57,6 +57,9 @@ struct event {
 	__u64 task;
 	__u32 tag;
 };
+DTRACE_RECORD(events, struct event);
+DTRACE_FORMAT(event, "CPU-{cpu:d}: [{probe_id:d}/{flags:d}] PID {pid:d} PPID {ppid:d} EUID {euid:d} EGID {egid:d} "
+		     "TASK {task:08x}");
 
 SEC("kprobe/sys_write")
 int on_write(struct dtrace_regs *regs)

@@ -1,7 +1,7 @@
 //! What goes wrong with sessions.
 
 use super::name::{PatternError, ProbeName};
-use crate::bpf::map::MapError;
+use crate::bpf::map::{MapError, MapType};
 use crate::bpf::{EventError, LoaderError, SetEventError};
 use crate::record::LayoutError;
 use crate::ring::SetupError;
@@ -54,6 +54,22 @@ pub enum SessionError {
     NoProbe {
         /// Its number.
         id: u32,
+    },
+    /// The map `dtrace_probes` is not what the header says.
+    #[error("the map dtrace_probes is of type {} with values of {value_size} bytes, not an array of struct dtrace_probe", type_.name())]
+    ProbesMap {
+        /// Its type.
+        type_: MapType,
+        /// Bytes of its values.
+        value_size: u32,
+    },
+    /// The map `dtrace_probes` has fewer elements than there are probes, and one.
+    #[error("the map dtrace_probes has {entries} elements, not one for each of {probes} probes, and element 0")]
+    TooManyProbes {
+        /// How many have programs.
+        probes: usize,
+        /// Elements.
+        entries: u32,
     },
     /// The session is enabled, or was: programs are attached before, and it is enabled once.
     #[error("the session is enabled, or was")]

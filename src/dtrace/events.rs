@@ -1,6 +1,8 @@
 //! From the records of events to firings of probes.
 
 use super::name::ProbeName;
+#[cfg(feature = "symbols")]
+use super::operand::Operand;
 use super::past::Past;
 use super::probe::{ArgInfo, ProbeInfo, Stability};
 use super::program_type::{MAX_ARGS, REGS};
@@ -30,6 +32,9 @@ pub(super) enum What {
         /// Whether it returns.
         returns: bool,
     },
+    /// A place of a statically defined probe, and where its arguments are.
+    #[cfg(feature = "symbols")]
+    Usdt(std::sync::Arc<[Operand]>),
     /// Something that happens now and then: a clock, a counter. On one CPU only, where it says so.
     Other {
         /// The CPU.
@@ -38,6 +43,17 @@ pub(super) enum What {
 }
 
 impl What {
+    /// Whether it is in the code of a process.
+    #[cfg_attr(not(feature = "symbols"), allow(clippy::match_like_matches_macro))]
+    pub(super) fn is_in_process(&self) -> bool {
+        match self {
+            Self::Function { .. } => true,
+            #[cfg(feature = "symbols")]
+            Self::Usdt(_) => true,
+            _ => false,
+        }
+    }
+
     /// What a tracepoint is.
     pub(super) fn of_tracepoint(system: &str, name: &str, format: Option<TracepointFormat>) -> Self {
         match (system, name) {
@@ -116,6 +132,8 @@ pub struct SourceStats {
     pub damaged: u64,
     /// Threads of which parent, user, group or priority could not be found out: programs find -1 there.
     pub unknown_tasks: u64,
+    /// Arguments of statically defined probes that are where the record does not reach: programs find 0 there.
+    pub unknown_args: u64,
     /// Samples of this process, which are left out.
     pub own: u64,
 }
@@ -219,7 +237,16 @@ impl Events {
         let known = self.tasks.get(pid, tid);
         let mut regs = sample.regs_user().and_then(registers);
         let mut args = [0; MAX_ARGS];
-        let count = arguments(&event.what, raw, &mut regs, &mut args);
+        #[allow(unused_mut, reason = "other probes have no places")]
+        let mut count = arguments(&event.what, raw, &mut regs, &mut args);
+        #[cfg(feature = "symbols")]
+        if let What::Usdt(operands) = &event.what {
+            count = operands.len().min(MAX_ARGS);
+            self.stats.unknown_args += match &regs {
+                Some(regs) => operand_values(operands, sample, regs, &mut args),
+                None => count as u64,
+            };
+        }
         let mut past = Past::new(cpu, pid, tid)
             .time(sample.time().unwrap_or(0))
             .known(known)
@@ -308,8 +335,30 @@ fn arguments(what: &What, raw: &[u8], regs: &mut Option<[u64; REGS]>, args: &mut
             }
             FUNCTION_REGISTERS.len()
         }
+        // They need the stack, too.
+        #[cfg(feature = "symbols")]
+        What::Usdt(_) => 0,
         What::Other { .. } => 0,
     }
+}
+
+/// The arguments of a statically defined probe; gives how many of them are not known: 0 is there then.
+#[cfg(feature = "symbols")]
+fn operand_values(operands: &[Operand], sample: &Sample<'_>, regs: &[u64; REGS], args: &mut [u64; MAX_ARGS]) -> u64 {
+    let stack = sample.stack_user().map_or(&[][..], |stack| stack.copied());
+    let read = |address: u64, to: &mut [u8]| {
+        let at = address.checked_sub(stack_pointer(regs)).and_then(|at| usize::try_from(at).ok());
+        let Some(from) = at.and_then(|at| stack.get(at..)?.get(..to.len())) else { return false };
+        to.copy_from_slice(from);
+        true
+    };
+    let mut unknown = 0;
+    for (place, operand) in args.iter_mut().zip(operands) {
+        let value = operand.value(regs, read);
+        unknown += u64::from(value.is_none());
+        *place = value.unwrap_or(0);
+    }
+    unknown
 }
 
 #[cfg(target_arch = "x86_64")]

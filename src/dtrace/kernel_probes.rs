@@ -1,16 +1,18 @@
-//! The kernel's probes: tracepoints, system calls, functions of processes, clocks.
+//! Programs at the probes that the kernel offers, and the events that fire them.
 
 use super::error::SessionError;
-use super::events::{Event, Events, SourceStats, What, info_of, names_of};
+use super::events::{Event, Events, SourceStats, What};
 use super::name::{Pattern, PatternError, ProbeName};
-use super::probe::{ArgInfo, ProbeInfo, Stability};
+use super::offered::{KernelProbe, Opens, kernel_probes};
 use super::session::{ProbeId, Session};
 use super::syscalls;
 use crate::bpf::insn::{Callee, Op};
 use crate::bpf::{HelperId, Program, ProgramType};
-use crate::kernel::{self, EventBuilder, RingSet, SampleType, SetError, SetTarget, Software, Tracepoint, online_cpus};
+use crate::kernel::{self, EventBuilder, RingSet, SampleType, SetError, SetTarget, Software, online_cpus};
 use crate::record::Arch;
 use crate::ring::Wait;
+#[cfg(feature = "symbols")]
+use crate::{dtrace::operand::operands, dtrace::program_type::MAX_ARGS, kernel::UsdtSite};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use thiserror::Error;
@@ -49,147 +51,6 @@ pub enum KernelProbeError {
         /// The probe.
         probe: Box<ProbeName>,
     },
-}
-
-/// How an event is opened.
-#[derive(Clone)]
-enum Opens {
-    Tracepoint(String),
-    /// A path and a function.
-    Function {
-        path: String,
-        function: String,
-        returns: bool,
-    },
-    /// Each so many nanoseconds.
-    Clock {
-        period: u64,
-    },
-}
-
-impl PartialEq for Opens {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Tracepoint(one), Self::Tracepoint(other)) => one == other,
-            (
-                Self::Function { path, function, returns },
-                Self::Function { path: path2, function: function2, returns: returns2 },
-            ) => (path, function, returns) == (path2, function2, returns2),
-            // Two clocks of one rate are two clocks: one may be of one CPU.
-            _ => false,
-        }
-    }
-}
-
-/// A probe that the kernel offers.
-#[derive(Clone)]
-pub struct KernelProbe {
-    info: ProbeInfo,
-    opens: Opens,
-    what: What,
-}
-
-impl std::fmt::Debug for KernelProbe {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KernelProbe").field("info", &self.info).finish_non_exhaustive()
-    }
-}
-
-impl KernelProbe {
-    /// What is known of it.
-    pub fn info(&self) -> &ProbeInfo {
-        &self.info
-    }
-}
-
-/// The probes that the kernel offers, and that the pattern matches:
-///
-/// - `tracepoint:SYSTEM::NAME`, and `syscall::CALL:entry` and `:return`: where tracefs can be read. Arguments are the fields, or those
-///   of the call; what a call returns.
-/// - `uprobe:PATH:FUNCTION:entry` and `:return`: where path and function are named, not by patterns. Arguments are those that
-///   registers have; what a function returns.
-/// - `profile:::profile-N`, N times a second on each CPU, and `profile:::tick-N`, on one; N may be a time, as in `10ms`. Listed
-///   are those that are often used; others are there when they are named.
-///
-/// # Errors
-/// [`KernelProbeError`]; that nothing matches is none.
-pub fn kernel_probes(pattern: &Pattern) -> Result<Vec<KernelProbe>, KernelProbeError> {
-    let mut found = Vec::new();
-    if pattern.matches_provider("tracepoint") || pattern.matches_provider("syscall") {
-        for tracepoint in Tracepoint::names() {
-            let Some((system, name)) = tracepoint.split_once(':') else { continue };
-            let names: Vec<_> = names_of(system, name).into_iter().filter(|name| pattern.matches(name)).collect();
-            if names.is_empty() {
-                continue;
-            }
-            // ftrace's own entries are there, too, and are no events.
-            let Ok(format) = Tracepoint::find(&tracepoint).and_then(|found| found.format()) else { continue };
-            for probe in names {
-                found.push(KernelProbe {
-                    info: info_of(probe, Some(&format)),
-                    opens: Opens::Tracepoint(tracepoint.clone()),
-                    what: What::of_tracepoint(system, name, Some(format.clone())),
-                });
-            }
-        }
-    }
-    if let Ok(name) = pattern.name() {
-        match name.provider.as_str() {
-            "uprobe" => found.extend(function(name)),
-            "profile" => found.push(clock(name)?),
-            _ => {}
-        }
-    } else if pattern.matches_provider("profile") {
-        for name in ["profile-97", "profile-199", "profile-499", "profile-997", "tick-1s", "tick-10s"] {
-            let name = ProbeName::new("profile", "", "", name);
-            if pattern.matches(&name) {
-                found.push(clock(name)?);
-            }
-        }
-    }
-    Ok(found)
-}
-
-fn function(name: ProbeName) -> Option<KernelProbe> {
-    let returns = match name.name.as_str() {
-        "entry" => false,
-        "return" => true,
-        _ => return None,
-    };
-    let arg = |name: String| ArgInfo { name, type_: "u64".to_owned() };
-    let args = match returns {
-        true => vec![arg("ret".to_owned()), arg("ret".to_owned())],
-        false => (0..6).map(|at| arg(format!("arg{at}"))).collect(),
-    };
-    let opens = Opens::Function { path: name.module.clone(), function: name.function.clone(), returns };
-    let info = ProbeInfo { name, args, stability: Stability::Unstable };
-    Some(KernelProbe { info, opens, what: What::Function { returns } })
-}
-
-fn clock(name: ProbeName) -> Result<KernelProbe, KernelProbeError> {
-    let error = || KernelProbeError::Clock { name: name.name.clone() };
-    let (on_one, rate) = match name.name.split_once('-') {
-        Some(("profile", rate)) => (false, rate),
-        Some(("tick", rate)) => (true, rate),
-        _ => return Err(error()),
-    };
-    let digits = rate.find(|c: char| !c.is_ascii_digit()).unwrap_or(rate.len());
-    let (number, unit) = rate.split_at(digits);
-    let number: u64 = number.parse().ok().filter(|number| *number != 0).ok_or_else(error)?;
-    let nanoseconds = match unit {
-        "" | "hz" => Some(1_000_000_000 / number),
-        "ns" | "nsec" => Some(number),
-        "us" | "usec" => number.checked_mul(1_000),
-        "ms" | "msec" => number.checked_mul(1_000_000),
-        "s" | "sec" => number.checked_mul(1_000_000_000),
-        "m" | "min" => number.checked_mul(60_000_000_000),
-        _ => None,
-    };
-    // Faster than that the machine does nothing else; slower, a counter's period does not fit.
-    let period = nanoseconds.filter(|period| (100_000..1 << 62).contains(period)).ok_or_else(error)?;
-    let cpu = if on_one { Some(online_cpus()?.first().copied().unwrap_or(0)) } else { None };
-    let info = ProbeInfo { stability: Stability::Stable, ..ProbeInfo::new(name) };
-    Ok(KernelProbe { info, opens: Opens::Clock { period }, what: What::Other { cpu } })
 }
 
 /// What is wanted of an event, beside its occurrences.
@@ -261,6 +122,7 @@ pub struct KernelProbes {
     chosen: Vec<Chosen>,
     pages: Option<usize>,
     stack: Option<u32>,
+    wakeup_events: Option<u32>,
 }
 
 impl std::fmt::Debug for KernelProbes {
@@ -284,6 +146,14 @@ impl KernelProbes {
     #[must_use]
     pub fn pages(mut self, pages: usize) -> Self {
         self.pages = Some(pages);
+        self
+    }
+
+    /// Ends a wait after so many records in one of the kernel's rings. Without this once a quarter of one is full: to wake somebody costs
+    /// a thread that is observed more than all else, so that a wait for what comes seldom is one for a time.
+    #[must_use]
+    pub fn wakeup_events(mut self, events: u32) -> Self {
+        self.wakeup_events = Some(events);
         self
     }
 
@@ -323,7 +193,7 @@ impl KernelProbes {
             let id = session.attach_external(program, &probe.info)?;
             let of_records = [ProgramType::tracepoint(), ProgramType::raw_tracepoint()];
             let regs = !of_records.contains(&program.type_());
-            let is_function = matches!(probe.what, What::Function { .. });
+            let is_function = probe.what.is_in_process();
             let wants =
                 Wants { regs: regs || is_function, stack: is_function, callchain: calls(program, HelperId::GET_STACK) };
             match self.chosen.iter_mut().find(|other| other.probe.opens == probe.opens) {
@@ -347,7 +217,7 @@ impl KernelProbes {
     /// [`KernelProbeError`]
     pub fn open(self, target: SetTarget) -> Result<KernelSource, KernelProbeError> {
         // Probes of functions are not inherited: what the command's children do is found among what all do.
-        let has_functions = self.chosen.iter().any(|chosen| matches!(chosen.probe.what, What::Function { .. }));
+        let has_functions = self.chosen.iter().any(|chosen| chosen.probe.what.is_in_process());
         let (on, only) = match target {
             SetTarget::Task { pid } if has_functions => (SetTarget::Cpus, Some(pid)),
             target => (target, None),
@@ -366,31 +236,29 @@ impl KernelProbes {
         let mut set = RingSet::builder().target(on).pages(pages).event(tasks);
         let mut events = vec![Event::new(What::Other { cpu: None }, Vec::new())];
         for Chosen { probe, probes, wants, by_number } in together(self.chosen) {
-            let mut what = what;
-            let builder = match &probe.opens {
-                Opens::Tracepoint(name) => {
-                    what |= SampleType::RAW;
-                    EventBuilder::tracepoint(name)?.sample_period(1)
+            for (builder, of_event) in builders(&probe)? {
+                let mut what = what
+                    | if matches!(probe.opens, Opens::Tracepoint(_)) { SampleType::RAW } else { SampleType::empty() };
+                let mut builder = builder.inherit(inherit).disabled(true);
+                builder = match self.wakeup_events {
+                    Some(events) => builder.wakeup_events(events),
+                    // Pages have at least 4096 bytes.
+                    None => builder.wakeup_watermark(u32::try_from(pages * 1024).unwrap_or(u32::MAX)),
+                };
+                if wants.callchain {
+                    what |= SampleType::CALLCHAIN;
                 }
-                Opens::Function { path, function, returns } => {
-                    open_function(path, function, *returns)?.sample_period(1)
+                if let (true, Some(arch)) = (wants.regs, Arch::NATIVE) {
+                    what |= SampleType::REGS_USER;
+                    builder = builder.sample_regs_user(arch.general_registers());
                 }
-                Opens::Clock { period } => EventBuilder::software(Software::CpuClock).sample_period(*period),
-            };
-            let mut builder = builder.inherit(inherit).disabled(true).wakeup_events(1);
-            if wants.callchain {
-                what |= SampleType::CALLCHAIN;
+                if wants.stack {
+                    what |= SampleType::STACK_USER;
+                    builder = builder.sample_stack_user(self.stack.unwrap_or(STACK));
+                }
+                set = set.event(builder.sample_type(what));
+                events.push(Event { by_number: by_number.clone(), ..Event::new(of_event, probes.clone()) });
             }
-            if let (true, Some(arch)) = (wants.regs, Arch::NATIVE) {
-                what |= SampleType::REGS_USER;
-                builder = builder.sample_regs_user(arch.general_registers());
-            }
-            if wants.stack {
-                what |= SampleType::STACK_USER;
-                builder = builder.sample_stack_user(self.stack.unwrap_or(STACK));
-            }
-            set = set.event(builder.sample_type(what));
-            events.push(Event { by_number, ..Event::new(probe.what, probes) });
         }
         let mut source = KernelSource { set: set.open()?, events: Events::new(events, true) };
         if let Some(pid) = only {
@@ -402,6 +270,24 @@ impl KernelProbes {
         }
         Ok(source)
     }
+}
+
+/// The events of a probe, and what their samples are.
+fn builders(probe: &KernelProbe) -> Result<Vec<(EventBuilder, What)>, KernelProbeError> {
+    let one = match &probe.opens {
+        Opens::Tracepoint(name) => EventBuilder::tracepoint(name)?.sample_period(1),
+        Opens::Function { path, function, returns } => open_function(path, function, *returns)?.sample_period(1),
+        Opens::Clock { period } => EventBuilder::software(Software::CpuClock).sample_period(*period),
+        #[cfg(feature = "symbols")]
+        Opens::Usdt { path, sites } => {
+            let event = |site: &UsdtSite| {
+                let what = What::Usdt(operands(&site.arguments, MAX_ARGS).into());
+                Ok((EventBuilder::usdt(path, site)?.sample_period(1), what))
+            };
+            return sites.iter().map(event).collect();
+        }
+    };
+    Ok(vec![(one, probe.what.clone())])
 }
 
 #[cfg(feature = "symbols")]
@@ -454,7 +340,8 @@ impl KernelSource {
         Ok(self.set.disable()?)
     }
 
-    /// Waits for records, but no longer than `timeout`.
+    /// Waits until there is something to read, or [`KernelProbes::wakeup_events`] wakes this thread, but no longer than `timeout`. What is
+    /// there then can be read, also where it is less than wakes.
     ///
     /// # Errors
     /// [`KernelProbeError::Set`]
@@ -490,42 +377,5 @@ impl KernelSource {
     /// What came of the records.
     pub fn stats(&self) -> SourceStats {
         self.events.stats()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn clocks() {
-        let period = |name: &str| match clock(ProbeName::new("profile", "", "", name)) {
-            Ok(KernelProbe { opens: Opens::Clock { period }, what: What::Other { cpu }, .. }) => {
-                Ok((period, cpu.is_some()))
-            }
-            Ok(_) => unreachable!(),
-            Err(error) => Err(error.to_string()),
-        };
-        assert_eq!(period("profile-100"), Ok((10_000_000, false)));
-        assert_eq!(period("profile-100hz"), Ok((10_000_000, false)));
-        assert_eq!(period("tick-1s"), Ok((1_000_000_000, true)));
-        assert_eq!(period("tick-250ms"), Ok((250_000_000, true)));
-        for wrong in
-            ["profile-0", "profile", "tick-", "tick-1x", "profile-20000", "profile-99999999999999999999", "x-1"]
-        {
-            assert!(period(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn functions_have_to_be_named() {
-        let found = |text: &str| {
-            let found = kernel_probes(&text.parse().unwrap()).unwrap();
-            found.iter().map(|probe| probe.info().name.to_string()).collect::<Vec<_>>()
-        };
-        assert_eq!(found("uprobe:/bin/sh:main:entry"), ["uprobe:/bin/sh:main:entry"]);
-        assert_eq!(found("uprobe:/bin/sh:main:middle"), [""; 0]);
-        assert_eq!(found("profile:::tick-7ms"), ["profile:::tick-7ms"]);
-        assert_eq!(found("profile:::profile-*").len(), 4);
     }
 }

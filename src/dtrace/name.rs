@@ -206,6 +206,15 @@ fn matches(pieces: &[Piece], text: &str) -> bool {
     }
 }
 
+/// The text of pieces without globs.
+fn plain(pieces: &[Piece]) -> Option<String> {
+    let char = |piece: &Piece| match piece {
+        Piece::Char(char) => Some(*char),
+        _ => None,
+    };
+    pieces.iter().map(char).collect()
+}
+
 impl Pattern {
     /// Whether the name is one of those that are meant.
     pub fn matches(&self, name: &ProbeName) -> bool {
@@ -217,18 +226,19 @@ impl Pattern {
         self.parts[0].is_empty() || matches(&self.parts[0], provider)
     }
 
+    /// Provider and module, where each is a text that is not empty.
+    #[cfg(all(feature = "kernel", feature = "symbols"))]
+    pub(super) fn file(&self) -> Option<(String, String)> {
+        let [provider, module, ..] = self.parts.each_ref().map(|part| plain(part).filter(|text| !text.is_empty()));
+        Some((provider?, module?))
+    }
+
     /// What the parts say, where each is a text without globs: the name of one probe, in which empty parts are empty.
     ///
     /// # Errors
     /// [`PatternError::NotAName`]
     pub fn name(&self) -> Result<ProbeName, PatternError> {
-        let [provider, module, function, name] = self.parts.each_ref().map(|part| {
-            let char = |piece: &Piece| match piece {
-                Piece::Char(char) => Some(*char),
-                _ => None,
-            };
-            part.iter().map(char).collect::<Option<String>>()
-        });
+        let [provider, module, function, name] = self.parts.each_ref().map(|part| plain(part));
         let not = || PatternError::NotAName { text: self.text.clone() };
         Ok(ProbeName {
             provider: provider.ok_or_else(not)?,

@@ -127,6 +127,11 @@ const MORE: &[HelperId] = &[
     HelperId::PROBE_READ_KERNEL_STR,
     HelperId::LOOP,
     HelperId::STRNCMP,
+    HelperId::RINGBUF_OUTPUT,
+    HelperId::RINGBUF_RESERVE,
+    HelperId::RINGBUF_SUBMIT,
+    HelperId::RINGBUF_DISCARD,
+    HelperId::RINGBUF_QUERY,
 ];
 
 /// The program type of `dtrace/<n>` sections.

@@ -2,6 +2,7 @@
 
 use super::enabling::{Core, Counts, Enabling, Kind, ProbeError};
 use super::error::SessionError;
+use super::metadata;
 use super::name::{Pattern, ProbeName};
 use super::order::Site;
 use super::own;
@@ -531,6 +532,9 @@ impl Session {
     pub fn enable(&mut self) -> Result<(), SessionError> {
         if self.enabled || self.closed {
             return Err(SessionError::Enabled);
+        }
+        if let Some(map) = self.loaded.maps.get(metadata::MAP) {
+            metadata::fill(map, self.probes.iter().map(|probe| &probe.info))?;
         }
         self.enabled = true;
         own::forget();

@@ -70,6 +70,8 @@ mod target;
 mod time_page;
 mod tracepoint;
 mod tracepoint_format;
+#[cfg(feature = "symbols")]
+mod usdt;
 
 pub use breakpoint::Access;
 pub use builder::EventBuilder;
@@ -90,9 +92,13 @@ pub use set::{RingSet, RingSetBuilder, RingStats, SetDrain, SetError, SetId, Set
 pub use software::Software;
 #[cfg(feature = "tokio")]
 pub use stream::{AsyncRing, AsyncRingSet};
+#[cfg(feature = "symbols")]
+pub use symbol::function_names;
 pub use target::Target;
 pub use tracepoint::Tracepoint;
 pub use tracepoint_format::{Field, FieldKind, FormatError, TracepointFormat};
+#[cfg(feature = "symbols")]
+pub use usdt::{UsdtSite, usdt_sites};
 
 pub use crate::record::{BranchSampleType, ReadFormat, SampleType};
 

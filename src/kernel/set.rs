@@ -122,6 +122,8 @@ impl RingSetBuilder {
     /// How long a record is held back, so that older ones of other rings can come before it: 10 ms unless this says
     /// otherwise. It has to cover the time between a record's own time and its publication, which is short unless a CPU is
     /// stolen from a virtual machine.
+    ///
+    /// While a ring is more than half full nothing is held back: better too late than never.
     #[must_use]
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
@@ -658,8 +660,12 @@ impl RingSet {
         self.merge.stats()
     }
 
-    /// Starts reading what is published now, up to the time at which records are as old as the delay.
+    /// Starts reading what is published now, up to the time at which records are as old as the delay; all of it, if a ring is more
+    /// than half full.
     pub fn drain(&mut self) -> SetDrain<'_> {
+        if self.is_pressed() {
+            return self.drain_until(None);
+        }
         // The clock is read before the heads are, as `merge` explains.
         let delay = u64::try_from(self.delay.as_nanos()).unwrap_or(u64::MAX);
         let until = sys::clock_ns(self.clock).unwrap_or(u64::MAX).saturating_sub(delay);
@@ -701,6 +707,12 @@ impl RingSet {
         self.merge.streams().iter().any(|slot| slot.0.as_ref().is_some_and(Consumer::is_ready))
     }
 
+    /// Whether a ring is about to lose records.
+    fn is_pressed(&self) -> bool {
+        let mut consumers = self.merge.streams().iter().filter_map(|slot| slot.0.as_ref());
+        consumers.any(|consumer| consumer.unread() > consumer.size() / 2)
+    }
+
     /// When [`wait`](Self::wait) would look again by itself, were it not woken: because records are old enough then, or to
     /// look for CPUs.
     pub fn next_look(&self) -> Instant {
@@ -731,7 +743,7 @@ impl RingSet {
                     Some(drained) => drained.checked_add(self.delay),
                     None => Some(now),
                 });
-                if self.held.is_some_and(|held| now >= held) {
+                if self.held.is_some_and(|held| now >= held) || self.is_pressed() {
                     return Ok(Wait::Ready);
                 }
             } else {

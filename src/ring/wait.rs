@@ -28,6 +28,12 @@ impl Consumer {
         self.source().head().is_ok_and(|head| self.sees_more(head))
     }
 
+    /// Bytes that are published and were not read yet, of a ring that is read from its start.
+    #[cfg_attr(not(feature = "kernel"), allow(dead_code))]
+    pub(crate) fn unread(&self) -> u64 {
+        self.source().head().map_or(0, |head| head.wrapping_sub(self.position()))
+    }
+
     /// Whether the last producer has left. What it published before can still be read.
     pub fn is_closed(&self) -> bool {
         self.source().closed()

@@ -110,6 +110,26 @@ pub enum BtfError {
         /// Which one.
         id: TypeId,
     },
+    /// A type that has no values that could be told: a function, say, or an integer of more than 128 bits.
+    #[error("type {id} has no values")]
+    NoValue {
+        /// Which one.
+        id: TypeId,
+    },
+    /// A type of more parts, or of longer names, than are worth to be told, or that is a part of itself.
+    #[error("type {id} has too many parts")]
+    TooLarge {
+        /// Which one.
+        id: TypeId,
+    },
+    /// A member that is not within its struct, not at a byte, or has bits that its type does not have.
+    #[error("the member {name} of type {id} cannot be where it is said to be")]
+    Member {
+        /// The struct.
+        id: TypeId,
+        /// The member; of a long name the start.
+        name: String,
+    },
     /// Records shorter than the first that there were.
     #[error("{part} of {len} bytes each are too short")]
     RecordLength {

@@ -8,9 +8,11 @@
 pub mod core;
 mod error;
 mod ext;
+mod layout;
 mod parse;
 mod read;
 mod types;
+mod value;
 
 use crate::record::ByteOrder;
 use std::collections::HashMap;
@@ -18,7 +20,11 @@ use std::sync::Arc;
 
 pub use error::BtfError;
 pub use ext::{CoreRelo, CoreReloKind, Ext, FuncInfo, LineInfo};
+pub use layout::{Field, Layout};
+pub(crate) use layout::{Place, Step};
 pub use types::{Enumerator, Kind, Linkage, Member, Members, Param, SectionVar, Type, TypeId};
+pub(crate) use value::Escaped;
+pub use value::{Elements, Fields, Value};
 
 /// Bytes that the name of a section may have: the kernel's `KSYM_NAME_LEN`.
 const MAX_SECTION: usize = 512;
@@ -201,6 +207,15 @@ impl Btf {
             return elements.checked_mul(size).ok_or(BtfError::ArraySize { id });
         }
         Err(BtfError::Depth { id })
+    }
+
+    /// How a value of a type lies in memory.
+    ///
+    /// # Errors
+    ///
+    /// There is no such type, it has no values, it describes more than is worth to be told, or members are where they cannot be.
+    pub fn layout(&self, id: TypeId) -> Result<Layout, BtfError> {
+        layout::layout(self, id)
     }
 
     /// The members of a struct or union, also through typedefs and modifiers, in their order.

@@ -111,9 +111,11 @@ pub enum ObjectError {
     /// The licence is no text.
     #[error("the section license is no text that ends with a 0")]
     License,
-    /// What is in section `.probes` is no text `PROGRAM=PROBES` with a 0 behind it.
-    #[error("the section .probes has no text PROGRAM=PROBES that ends with a 0 at {offset}")]
-    Probes {
+    /// What is in section `.probes` or `.formats` is no text `NAME=TEXT` with a 0 behind it.
+    #[error("the section {section} has no text NAME=TEXT that ends with a 0 at {offset}")]
+    Pairs {
+        /// The section.
+        section: &'static str,
         /// Bytes before it.
         offset: usize,
     },

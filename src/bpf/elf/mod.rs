@@ -121,6 +121,8 @@ pub struct Object {
     pub programs: Vec<ProgramSpec>,
     /// What section `.probes` says, in which each text is `PROGRAM=PROBES`: the programs, and to which probes they are attached.
     pub probes: Vec<(String, String)>,
+    /// What section `.formats` says, in which each text is `STRUCT=FORMAT`: how records of a type are printed.
+    pub formats: Vec<(String, String)>,
 }
 
 impl Object {
@@ -155,8 +157,9 @@ impl Object {
             Linker { file: &file, functions: &functions, btf: btf_ref, ext: ext_ref, left: Self::MAX_INSNS };
         let programs = functions.programs.iter().map(|program| linker.link(program)).collect::<Result<_, _>>()?;
         let globals = maps.globals(&file);
-        let probes = file.bytes_of(".probes").map(probes).transpose()?.unwrap_or_default();
-        Ok(Self { byte_order: file.order, license, version, btf, maps: maps.list, globals, programs, probes })
+        let texts = |section| file.bytes_of(section).map(|bytes| pairs(section, bytes)).transpose();
+        let (probes, formats) = (texts(".probes")?.unwrap_or_default(), texts(".formats")?.unwrap_or_default());
+        Ok(Self { byte_order: file.order, license, version, btf, maps: maps.list, globals, programs, probes, formats })
     }
 
     /// The program of this name.
@@ -188,21 +191,21 @@ fn license(bytes: &[u8]) -> Result<String, ObjectError> {
     text.to_str().map(str::to_owned).map_err(|_| ObjectError::License)
 }
 
-/// Texts `PROGRAM=PROBES`, each with a 0 behind it, or more than one where the next is aligned.
-fn probes(bytes: &[u8]) -> Result<Vec<(String, String)>, ObjectError> {
-    let mut probes = Vec::new();
+/// Texts `NAME=TEXT`, each with a 0 behind it, or more than one where the next is aligned.
+fn pairs(section: &'static str, bytes: &[u8]) -> Result<Vec<(String, String)>, ObjectError> {
+    let mut pairs = Vec::new();
     let mut offset = 0;
     for text in bytes.split_inclusive(|byte| *byte == 0) {
-        let error = || ObjectError::Probes { offset };
+        let error = || ObjectError::Pairs { section, offset };
         let text_only = text.strip_suffix(&[0]).ok_or_else(error)?;
         if !text_only.is_empty() {
             let text = std::str::from_utf8(text_only).map_err(|_| error())?;
-            let (program, pattern) = text.split_once('=').ok_or_else(error)?;
-            probes.push((program.to_owned(), pattern.to_owned()));
+            let (name, rest) = text.split_once('=').ok_or_else(error)?;
+            pairs.push((name.to_owned(), rest.to_owned()));
         }
         offset += text.len();
     }
-    Ok(probes)
+    Ok(pairs)
 }
 
 fn version(bytes: &[u8], order: ByteOrder) -> Result<u32, ObjectError> {

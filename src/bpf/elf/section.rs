@@ -28,7 +28,7 @@ pub enum ProgramKind {
     Xdp,
     /// `socket`
     Socket,
-    /// `dtrace/<n>`: slot `n` of a program array. `dtrace/<n>/<probes>` and `dtrace/<probes>`: of probes.
+    /// `dtrace/<n>`: slot `n` of a program array. `dtrace/<n>/<probes>`, `dtrace/<probes>` and `dtrace`: of probes.
     Dtrace {
         /// The slot, of a program that has one.
         slot: Option<u32>,
@@ -97,7 +97,7 @@ impl<'a> SectionName<'a> {
             "socket" => ProgramKind::Socket,
             "dtrace" => {
                 let (number, probes) = rest.split_once('/').unwrap_or((rest, ""));
-                return match number.contains(':') {
+                return match whole == "dtrace" || number.contains(':') {
                     true => Ok(Self { kind: Some(ProgramKind::Dtrace { slot: None }), rest, autoload }),
                     false => {
                         let slot = Some(slot(name, number)?);

@@ -29,7 +29,7 @@ pub(in crate::command) fn target_types(object: &Object, file: Option<&Path>) -> 
 
 /// The type that has this name.
 pub(super) fn type_named(name: &str) -> Result<&'static ProgramType, Failure> {
-    let types = || ProgramType::builtin().chain([ProgramType::memory()]);
+    let types = || ProgramType::builtin().chain([ProgramType::memory(), perfring::dtrace::program_type()]);
     types().find(|type_| type_.name() == name).ok_or_else(|| {
         let names: Vec<_> = types().map(ProgramType::name).collect();
         Failure::Usage(format!("there is no program type {name}: there are {}", names.join(", ")))
@@ -71,7 +71,7 @@ pub(super) fn of_section(spec: &ProgramSpec) -> Option<&'static ProgramType> {
         ProgramKind::PerfEvent => ProgramType::perf_event(),
         ProgramKind::Xdp => ProgramType::xdp(),
         ProgramKind::Socket => ProgramType::socket_filter(),
-        ProgramKind::Dtrace { .. } => return None,
+        ProgramKind::Dtrace { .. } => perfring::dtrace::program_type(),
         _ => ProgramType::kprobe(),
     })
 }

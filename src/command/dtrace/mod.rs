@@ -1,21 +1,29 @@
 //! `perfring dtrace`.
 
+mod json;
 mod list;
 mod print;
 mod run;
+mod tables;
 
 use super::output::{Failure, Outcome};
+use perfring::dtrace::Format;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Fire the programs of an object by probes, and print what they send.
 ///
 /// Which probes fire which program the object says: in the names of its sections (dtrace/PROBES, kprobe/sys_write, tracepoint/SYSTEM/NAME,
 /// uprobe/PATH:FUNCTION) and in its section .probes. --probe adds probes. A probe is provider:module:function:name, each part a pattern
-/// of *, ?, [a-z]; an empty part is any.
+/// of *, ?, [a-z]; an empty part is any. There are syscall::CALL:entry and :return, tracepoint:SYSTEM::NAME, uprobe:PATH:FUNCTION:entry
+/// and :return, usdt:PATH:PROVIDER:NAME, profile:::profile-N, profile:::tick-N, and dtrace:::BEGIN, END and ERROR.
 ///
 /// Programs run in this process, on the kernel's records of the command and its children, of a process (-p), of the whole system (-a, but
 /// of this process), or of a recording (-i). What live programs ask of the kernel comes from the record: what that does not say is -1,
 /// or an error. Programs are verified first, unless --unverified says otherwise.
+///
+/// Records are printed by the names of their fields where the object says of which type they are (DTRACE_RECORD), and maps of the types
+/// of perfring_aggregations.h at the end, as one over all CPUs.
 ///
 /// It ends when the command does, the process, the recording, or by SIGINT or SIGTERM. What was lost is said, and where programs were
 /// stopped the exit status is 1.
@@ -25,8 +33,10 @@ use std::path::PathBuf;
     after_help = "\
 Examples:
   perfring dtrace -l 'syscall::*write*:'
+  perfring dtrace -l 'usdt:/usr/lib/x86_64-linux-gnu/libc.so.6::'
   perfring dtrace sample.bpf.o -- cat /etc/hostname
-  perfring dtrace counts.bpf.o --probe 'syscall:::entry' -a
+  perfring dtrace syscalls.bpf.o -a --interval 1s
+  perfring dtrace sample.bpf.o --format '{$time} {pid} {flags:x}' -- make
   perfring dtrace sample.bpf.o -i perf.data"
 )]
 pub(super) struct Arguments {
@@ -48,6 +58,16 @@ pub(super) struct Arguments {
     /// Print JSON: one object a line.
     #[arg(long)]
     json: bool,
+    /// Print records so: {field}, {field:-20}, {field:08x}, {$cpu}, {$time}, {$map}; records that have not all fields as without it.
+    #[arg(long, value_name = "FORMAT", conflicts_with = "json", value_parser = parse_format)]
+    format: Option<Format>,
+    /// Sum the integers in the values of this map over the CPUs, too, and print them. Maps whose types say what they are need no
+    /// option.
+    #[arg(long, value_name = "MAP")]
+    sum: Vec<String>,
+    /// Print what has been counted so often, too: 1s, 500ms.
+    #[arg(long, value_name = "TIME", value_parser = parse_interval, conflicts_with = "input")]
+    interval: Option<Duration>,
     /// Do not verify the programs: each access is tested instead, and one that they may not make stops them.
     #[arg(long)]
     unverified: bool,
@@ -70,6 +90,19 @@ pub(super) struct Arguments {
     /// The command to observe.
     #[arg(last = true, value_name = "CMD")]
     command: Vec<String>,
+}
+
+fn parse_format(text: &str) -> Result<Format, String> {
+    text.parse().map_err(|error: perfring::dtrace::FormatError| error.to_string())
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let units = [("ms", 1), ("s", 1000), ("m", 60_000)];
+    let number = units.iter().find_map(|(unit, millis)| Some((text.strip_suffix(unit)?.parse::<u32>().ok()?, *millis)));
+    match number {
+        Some((number @ 1.., millis)) => Ok(Duration::from_millis(u64::from(number) * millis)),
+        _ => Err("a number and ms, s or m".to_owned()),
+    }
 }
 
 fn parse_pages(text: &str) -> Result<usize, String> {

@@ -1,53 +1,23 @@
 //! What programs send, as text or JSON.
 
-use perfring::dtrace::Item;
+use super::{json, tables};
+use perfring::dtrace::{Item, RecordContext, RecordTypes, Table};
 use serde_json::{Value, json};
 use std::io::{self, Write};
-
-/// What `tag` is in a record of the sample program.
-const TAG: u32 = 0xdace;
-/// Its size, and with what fills it up.
-const SAMPLE_SIZES: [usize; 2] = [48, 52];
 
 /// Prints items.
 pub(super) struct Printer<W: Write> {
     pub(super) out: W,
     json: bool,
+    types: RecordTypes,
+    /// A line.
+    line: String,
     failed: Option<io::Error>,
 }
 
-/// A record of the sample program.
-struct Sample {
-    probe_id: u32,
-    flags: u32,
-    pid: u32,
-    ppid: u32,
-    cpu: u32,
-    euid: u32,
-    egid: u32,
-    task: u64,
-}
-
-impl Sample {
-    fn of(data: &[u8]) -> Option<Self> {
-        let half = |at: usize| data.get(at..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
-        if !SAMPLE_SIZES.contains(&data.len()) || half(40)? != TAG {
-            return None;
-        }
-        let task = data.get(32..)?.first_chunk().map(|bytes| u64::from_ne_bytes(*bytes))?;
-        let (probe_id, flags, pid, ppid) = (half(0)?, half(4)?, half(8)?, half(12)?);
-        Some(Self { probe_id, flags, pid, ppid, cpu: half(16)?, euid: half(20)?, egid: half(24)?, task })
-    }
-}
-
-/// As the tool of the design prints numbers: with a sign.
-fn signed(number: u32) -> i32 {
-    number as i32
-}
-
 impl<W: Write> Printer<W> {
-    pub(super) fn new(out: W, json: bool) -> Self {
-        Self { out, json, failed: None }
+    pub(super) fn new(out: W, json: bool, types: RecordTypes) -> Self {
+        Self { out, json, types, line: String::new(), failed: None }
     }
 
     /// What writing said.
@@ -61,26 +31,39 @@ impl<W: Write> Printer<W> {
         }
     }
 
+    /// Prints what aggregations have come to.
+    pub(super) fn print_tables(&mut self, tables: &[Table<'_>]) -> io::Result<()> {
+        for table in tables {
+            if self.json {
+                writeln!(self.out, "{}", json::table(table))?;
+            } else {
+                tables::print(&mut self.out, table)?;
+            }
+        }
+        Ok(())
+    }
+
     fn print_text(&mut self, item: &Item<'_>) -> io::Result<()> {
         match item {
-            Item::Sample { cpu, data, map, .. } => match Sample::of(data) {
-                Some(sample) => {
-                    let Sample { probe_id, flags, pid, ppid, cpu, euid, egid, task } = sample;
-                    let [cpu, probe, flags, pid] = [cpu, probe_id, flags, pid].map(signed);
-                    let [ppid, euid, egid] = [ppid, euid, egid].map(signed);
-                    writeln!(
-                        self.out,
-                        "CPU-{cpu}: [{probe}/{flags}] PID {pid} PPID {ppid} EUID {euid} EGID {egid} TASK {task:08x}"
-                    )
+            Item::Sample { cpu, data, map, time } => {
+                self.line.clear();
+                let context = RecordContext { map, cpu: *cpu, time: *time };
+                match self.types.get(map, data).map(|type_| (type_, type_.layout().value(data))) {
+                    Some((type_, Some(value))) => match type_.format() {
+                        // Writing to a string does not fail.
+                        Some(format) => format.write(&mut self.line, context, type_.layout(), data).unwrap_or_default(),
+                        None => {
+                            let fields = value.to_string();
+                            let fields = fields.strip_prefix('{').and_then(|fields| fields.strip_suffix('}'));
+                            self.line += &from(map, *cpu);
+                            self.line.extend([type_.layout().name(), " ", fields.unwrap_or_default()]);
+                        }
+                    },
+                    _ => self.line.extend([&*from(map, *cpu), &hex(data)]),
                 }
-                None => {
-                    match cpu {
-                        Some(cpu) => write!(self.out, "CPU-{cpu}: ")?,
-                        None => write!(self.out, "{map}: ")?,
-                    }
-                    writeln!(self.out, "{}", hex(data))
-                }
-            },
+                self.line.push('\n');
+                self.out.write_all(self.line.as_bytes())
+            }
             Item::Lost { lost, .. } => writeln!(self.out, "[{lost} probes dropped]"),
             Item::Defect { error, map, .. } => writeln!(self.out, "{map}: {error}"),
             Item::Other { record, map, .. } => writeln!(self.out, "{map}: another record: {}", hex(record)),
@@ -94,12 +77,10 @@ impl<W: Write> Printer<W> {
                 let mut value = json!({ "type": "sample", "map": map });
                 set(&mut value, "cpu", cpu.map(Value::from));
                 set(&mut value, "time", time.map(Value::from));
-                match Sample::of(data) {
-                    Some(sample) => {
-                        value["record"] = json!({
-                            "probe_id": sample.probe_id, "flags": sample.flags, "pid": sample.pid, "ppid": sample.ppid,
-                            "cpu": sample.cpu, "euid": sample.euid, "egid": sample.egid, "task": sample.task,
-                        });
+                match self.types.get(map, data).and_then(|type_| Some((type_, type_.layout().value(data)?))) {
+                    Some((type_, record)) => {
+                        value["record"] = json::value(record);
+                        value["struct"] = type_.layout().name().into();
                     }
                     None => value["data"] = hex(data).into(),
                 }
@@ -118,12 +99,17 @@ impl<W: Write> Printer<W> {
     }
 }
 
+/// Where a record comes from.
+fn from(map: &str, cpu: Option<u32>) -> String {
+    cpu.map_or_else(|| format!("{map}: "), |cpu| format!("CPU-{cpu}: "))
+}
+
 fn set(value: &mut Value, name: &str, field: Option<Value>) {
     if let Some(field) = field {
         value[name] = field;
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
