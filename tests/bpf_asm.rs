@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "bpf(2) asks the kernel for its text")]
 
 use perfring::bpf::insn::*;
+use perfring::bpf::{HelperId, Helpers};
 use perfring::record::ByteOrder;
 use proptest::prelude::*;
 use std::os::fd::{FromRawFd as _, OwnedFd};
@@ -143,7 +144,7 @@ fn errors_say_where_and_what() {
 }
 
 #[test]
-fn helpers_have_the_names_of_the_uapi() {
+fn helpers_have_the_names_of_the_uapi_and_of_this_crate() {
     for (number, name) in [
         (1, "bpf_map_lookup_elem"),
         (12, "bpf_tail_call"),
@@ -153,11 +154,16 @@ fn helpers_have_the_names_of_the_uapi() {
         (181, "bpf_loop"),
         (209, "bpf_user_ringbuf_drain"),
         (211, "bpf_cgrp_storage_delete"),
+        (HelperId::FINALIZE_CONTEXT.0, "bpf_finalize_context"),
+        (HelperId::BUFFER_RESERVE.0, "bpf_buffer_reserve"),
+        (HelperId::BUFFER_COMMIT.0, "bpf_buffer_commit"),
     ] {
         assert_eq!(helper_name(number), Some(name));
         assert_eq!(helper_number(name), Some(number));
     }
     assert!([0, 212, -1, i32::MIN, i32::MAX].iter().all(|&number| helper_name(number).is_none()));
+    let standard = Helpers::standard();
+    assert!(standard.ids().all(|id| helper_name(id.0) == standard.prototype(id).map(|prototype| &*prototype.name)));
     assert!((1..=211).all(|number| helper_name(number).and_then(helper_number) == Some(number)));
 }
 

@@ -1,6 +1,10 @@
 //! `perfring bpf`, run as its users run it.
 
+mod common;
+
 use std::process::Command;
+
+use perfring::bpf::btf::Btf;
 
 /// The status, the standard output and the standard error.
 fn perfring(arguments: &[&str]) -> (i32, String, String) {
@@ -165,13 +169,37 @@ fn what_cannot_be_run_is_told_of_in_one_line() {
     let (status, err) = refused(&[&object("data"), "--type", "file"]);
     let types = "socket_filter, kprobe, tracepoint, xdp, perf_event, raw_tracepoint, memory, dtrace";
     assert_eq!((status, err), (2, format!("perfring: there is no program type file: there are {types}")));
-    let (status, err) = refused(&[&object("core")]);
-    assert!(
-        status == 1 && err.ends_with("program wake: instruction 3 depends on the layout of the platform's types"),
-        "{err}"
-    );
+    let (status, err) = refused(&[&object("core"), "--btf", &object("legacy")]);
+    assert!(status == 1 && err.ends_with("legacy.bpf.o: no section .BTF"), "{err}");
+    let (status, err) = refused(&[&object("core"), "--btf", "not/there"]);
+    assert!(status == 1 && err.contains("not/there"), "{err}");
+    let (status, err) = refused(&[&object("core"), "--btf", &object("platform")]);
+    let lacks = "the offset of group_leader in struct task_struct: the platform has no such type";
+    assert!(status == 1 && err.contains("wake: instruction 3 (./core.bpf.c:") && err.ends_with(lacks), "{err}");
     let (status, err) = refused(&[&object("calls.be"), "--program", "one"]);
     assert!(status == 1 && err.ends_with("an object of Big endian, which is not this machine's"), "{err}");
     let (status, err) = refused(&[&object("reserve"), "--section", "uprobe"]);
     assert!(status == 1 && err.contains("programs of type kprobe may not call bpf_buffer_reserve#"), "{err}");
+}
+
+#[test]
+fn programs_are_fitted_to_the_types_of_a_platform() {
+    // That of the object itself.
+    let (status, out, err) = perfring(&["bpf", "run", &object("core"), "--btf", &object("core")]);
+    assert_eq!((status, out.as_str(), err.as_str()), (0, "returned 0x0\n", ""));
+    let (status, out, err) = perfring(&["bpf", "verify", &object("core"), "--btf", &object("platform")]);
+    let refused = "the offset of group_leader in struct task_struct: the platform has no such type";
+    assert!(status == 1 && out.contains(refused) && err.contains(refused), "{out}{err}");
+    if !std::path::Path::new(Btf::OF_KERNEL).exists() {
+        return common::skip("the kernel does not show its types");
+    }
+    let (status, out, err) = perfring(&["bpf", "run", &object("kernel"), "--program", "kernel_fields", "--verify"]);
+    assert_eq!((status, out.as_str(), err.as_str()), (0, "returned 0x0\n", ""));
+}
+
+#[test]
+fn helpers_of_this_crate_have_names_in_listings() {
+    let (status, out, _) = perfring(&["bpf", "disasm", &object("reserve")]);
+    assert_eq!(status, 0);
+    assert!(out.contains(") call bpf_buffer_reserve#") && !out.contains("unknown"), "{out}");
 }

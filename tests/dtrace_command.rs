@@ -329,4 +329,16 @@ fn what_is_wrong_is_said() {
     let (status, _, err) = perfring(&[&calls, "--unverified", "--", "true"]);
     assert_eq!(status, 1);
     assert!(err.contains("no program says by which probes it is fired"), "{err}");
+    // What depends on the platform's types, which are another's, or the running kernel's.
+    let bpf = |name: &str| format!("{}/tests/bpf/{name}.bpf.o", env!("CARGO_MANIFEST_DIR"));
+    let (status, _, err) = perfring(&[&bpf("kernel"), "--btf", &bpf("platform"), "--", "true"]);
+    let lacks = "the offset of pid in struct task_struct___any: the platform has no such type\n";
+    assert!(
+        status == 1 && err.contains("kernel_fields: instruction 0 (./kernel.bpf.c:") && err.ends_with(lacks),
+        "{err}"
+    );
+    if std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
+        let (status, _, err) = perfring(&[&bpf("kernel"), "--", "true"]);
+        assert!(status == 1 && err.contains("no program says by which probes it is fired"), "{err}");
+    }
 }

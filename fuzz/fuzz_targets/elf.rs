@@ -2,6 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use perfring::bpf::btf::core::Relocator;
 use perfring::bpf::btf::{Btf, Type, TypeId};
 use perfring::bpf::elf::{Object, ProgramSpec};
 use perfring::bpf::insn::{Code, CodeOptions};
@@ -52,6 +53,15 @@ fn check_program(object: &Object, program: &ProgramSpec) {
     for (insn, line) in program.lines.iter() {
         assert!(insn < program.insns.len() && last.replace(insn) < Some(insn));
         assert_eq!(program.lines.at(insn), Some(line));
+    }
+    if let Some(btf) = &object.btf {
+        let mut insns = program.insns.clone();
+        let mut relocator = Relocator::new(btf, Some(btf));
+        match relocator.apply(&mut insns, &program.core_relos) {
+            Ok(unresolved) => assert!(unresolved.iter().all(|error| !error.to_string().is_empty())),
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+        assert_eq!(insns.len(), program.insns.len());
     }
     let _ = program.section_name();
     if let Ok(code) = Code::new(program.insns.clone(), CodeOptions { callx: true }) {

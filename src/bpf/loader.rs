@@ -1,125 +1,20 @@
 //! From an object to maps and programs that can be run.
 
+mod error;
+
+pub use error::LoaderError;
+
+use super::btf::Btf;
+use super::btf::core::Relocator;
 use super::elf::{MapKind, MapSpec, Object, ProgramKind, ProgramSpec};
 use super::helper::Helpers;
 use super::machine::Machine;
-use super::map::{Map, MapDef, MapError, MapFlags, MapType, UpdateFlags};
-use super::program::{LoadError, Program};
+use super::map::{Map, MapDef, MapFlags, MapType, UpdateFlags};
+use super::program::Program;
 use super::program_type::ProgramType;
-use super::verifier::{VerifyError, VerifyOptions};
+use super::verifier::VerifyOptions;
 use crate::record::ByteOrder;
 use std::collections::{BTreeMap, BTreeSet};
-use thiserror::Error;
-
-/// Why an object was not loaded.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LoaderError {
-    /// Its instructions are for machines of the other byte order.
-    #[error("an object of {0:?} endian, which is not this machine's")]
-    ByteOrder(ByteOrder),
-    /// A map of a kind that there is not.
-    #[error("map {map}: type {type_} is not supported")]
-    MapType {
-        /// The map.
-        map: String,
-        /// `BPF_MAP_TYPE_*`
-        type_: u32,
-    },
-    /// A map that could not be made, or filled.
-    #[error("map {map}: {error}")]
-    Map {
-        /// The map.
-        map: String,
-        /// Why.
-        #[source]
-        error: MapError,
-    },
-    /// A map was given that is not what the object describes.
-    #[error("map {map}: the one given is of type {given}, and {described} is described")]
-    GivenMap {
-        /// The map.
-        map: String,
-        /// The type of what was given, with its sizes.
-        given: String,
-        /// The type of what is described, with its sizes.
-        described: String,
-    },
-    /// Nothing says of which type the programs of a program array are.
-    #[error("program array {map}: of which type its programs are is not known")]
-    NoOwner {
-        /// The map.
-        map: String,
-    },
-    /// Programs of `dtrace/<n>` sections, and several program arrays that could be theirs.
-    #[error("programs of dtrace/<n> sections belong into {first} or {second}")]
-    TwoArrays {
-        /// One.
-        first: String,
-        /// The other.
-        second: String,
-    },
-    /// Two programs for a slot.
-    #[error("program array {map}: {first} and {second} are both for slot {slot}")]
-    SlotTwice {
-        /// The map.
-        map: String,
-        /// The slot.
-        slot: u32,
-        /// One program.
-        first: String,
-        /// The other.
-        second: String,
-    },
-    /// A program in a slot that the object has not.
-    #[error("program array {map}: there is no program {program} for slot {slot}")]
-    NoProgram {
-        /// The map.
-        map: String,
-        /// The slot.
-        slot: u32,
-        /// The program.
-        program: String,
-    },
-    /// The section of a program does not say its type, or says one that there is not here.
-    #[error("program {program}: the type of section {section} is not known")]
-    NoType {
-        /// The program.
-        program: String,
-        /// Its section.
-        section: String,
-    },
-    /// A program that depends on the types of a kernel.
-    #[error("program {program}: instruction {insn} depends on the layout of the platform's types")]
-    CoreRelo {
-        /// The program.
-        program: String,
-        /// The slot.
-        insn: usize,
-    },
-    /// A variable was set that the object has not.
-    #[error("there is no variable {name}")]
-    NoGlobal {
-        /// Its name.
-        name: String,
-    },
-    /// A variable was set to a value of another size.
-    #[error("the variable {name} has {size} bytes, and was set to {given}")]
-    GlobalSize {
-        /// Its name.
-        name: String,
-        /// Bytes.
-        size: u32,
-        /// Bytes that were given.
-        given: usize,
-    },
-    /// A program that was not loaded.
-    #[error(transparent)]
-    Program(#[from] LoadError),
-    /// A program that was not proved safe.
-    #[error("{0}")]
-    Refused(Box<VerifyError>),
-}
 
 /// Loads an object for a machine.
 ///
@@ -147,6 +42,7 @@ pub struct Loader<'a> {
     given: BTreeMap<&'a str, Map>,
     globals: Vec<(&'a str, Vec<u8>)>,
     verify: Option<VerifyOptions>,
+    target: Option<&'a Btf>,
 }
 
 /// What was loaded.
@@ -174,6 +70,7 @@ impl<'a> Loader<'a> {
             given: BTreeMap::new(),
             globals: Vec::new(),
             verify: None,
+            target: None,
         }
     }
 
@@ -233,6 +130,15 @@ impl<'a> Loader<'a> {
         self
     }
 
+    /// The types of the platform, for programs that depend on their layout ([`btf::core`](super::btf::core)): those of the running
+    /// kernel, say ([`Btf::of_running_kernel`]). What of a program asks for what the platform has not got is loaded, and must not be
+    /// reached: the verifier refuses it, and the interpreter stops there. Without them such programs are not loaded.
+    #[must_use]
+    pub fn target_types(mut self, target: &'a Btf) -> Self {
+        self.target = Some(target);
+        self
+    }
+
     /// Verifies all programs, also those in slots of program arrays: what is loaded runs without tests.
     #[must_use]
     pub fn verify(mut self, options: &VerifyOptions) -> Self {
@@ -247,6 +153,11 @@ impl<'a> Loader<'a> {
     pub fn load(self) -> Result<Loaded, LoaderError> {
         if self.object.byte_order != ByteOrder::NATIVE {
             return Err(LoaderError::ByteOrder(self.object.byte_order));
+        }
+        if let Some(target) = self.target
+            && target.byte_order() != ByteOrder::NATIVE
+        {
+            return Err(LoaderError::TargetByteOrder(target.byte_order()));
         }
         let mut typed = Vec::new();
         for program in &self.object.programs {
@@ -264,8 +175,9 @@ impl<'a> Loader<'a> {
             maps.push(map);
         }
         let mut loaded = Loaded::default();
+        let mut relocator = self.object.btf.as_ref().map(|local| Relocator::new(local, self.target));
         for (spec, type_) in &typed {
-            loaded.programs.insert(spec.name.clone(), self.program(spec, type_, &maps)?);
+            loaded.programs.insert(spec.name.clone(), self.program(spec, type_, &maps, relocator.as_mut())?);
         }
         for (spec, map) in self.object.maps.iter().zip(&maps) {
             for (slot, program) in slots.get(spec.name.as_str()).into_iter().flatten() {
@@ -425,31 +337,45 @@ impl<'a> Loader<'a> {
         Ok(map)
     }
 
-    fn program(&self, spec: &ProgramSpec, type_: &ProgramType, maps: &[Map]) -> Result<Program, LoaderError> {
-        if let Some(relo) = spec.core_relos.first() {
-            return Err(LoaderError::CoreRelo { program: spec.name.clone(), insn: relo.insn });
-        }
-        // Of the object's maps those that the program has, by new indices.
-        let mut own: Vec<usize> = spec.maps.iter().map(|(_, map)| *map).collect();
-        own.sort_unstable();
-        own.dedup();
-        let mut insns = spec.insns.clone();
-        for (insn, map) in &spec.maps {
-            if let (Some(insn), Ok(index)) = (insns.get_mut(*insn), own.binary_search(map)) {
-                insn.imm = index as i32;
-            }
-        }
+    fn program(
+        &self,
+        spec: &ProgramSpec,
+        type_: &ProgramType,
+        maps: &[Map],
+        relocator: Option<&mut Relocator<'_>>,
+    ) -> Result<Program, LoaderError> {
         let lines = spec.lines.clone();
         let line = move |insn: usize| {
             let line = lines.at(insn).filter(|line| line.line != 0)?;
             Some(format!("{}:{}: {}", line.file, line.line, line.text.trim()))
         };
-        let program = Program::builder(&spec.name, type_)
+        let mut insns = spec.insns.clone();
+        let mut unresolved = Vec::new();
+        // An object without types has no relocations of them.
+        if let Some(relocator) = relocator {
+            unresolved = relocator.apply(&mut insns, &spec.core_relos).map_err(|error| LoaderError::CoreRelo {
+                program: spec.name.clone(),
+                line: line(error.insn),
+                error: Box::new(error),
+            })?;
+        }
+        // Of the object's maps those that the program has, by new indices.
+        let mut own: Vec<usize> = spec.maps.iter().map(|(_, map)| *map).collect();
+        own.sort_unstable();
+        own.dedup();
+        for (insn, map) in &spec.maps {
+            if let (Some(insn), Ok(index)) = (insns.get_mut(*insn), own.binary_search(map)) {
+                insn.imm = index as i32;
+            }
+        }
+        let builder = Program::builder(&spec.name, type_)
             .maps(own.iter().filter_map(|map| maps.get(*map).cloned()))
             .helpers(&self.helpers)
             .license(self.object.license.as_deref().unwrap_or_default())
-            .lines(line)
-            .load(insns)?;
+            .lines(line);
+        let builder =
+            unresolved.iter().fold(builder, |builder, error| builder.unresolved(error.insn, error.to_string()));
+        let program = builder.load(insns)?;
         match &self.verify {
             Some(options) => {
                 let verified = program.verify(options).map_err(|error| LoaderError::Refused(Box::new(error)))?;

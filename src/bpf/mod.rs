@@ -7,6 +7,7 @@
 //! | read, write and show instructions | [`insn`] |
 //! | read an object that clang made | [`elf::Object`], [`btf::Btf`] |
 //! | make its maps and load its programs | [`Loader`]; [`Program::builder`] for instructions that come from elsewhere |
+//! | fit programs to the types of a platform (CO-RE) | [`Loader::target_types`], [`btf::core`] |
 //! | use maps from Rust | [`map::Map`] |
 //! | run programs | [`Machine`], [`Context`]; [`RunOptions`] and [`Environment`] for those that run after the fact |
 //! | receive what they send | [`Event`] in a slot of a perf event array, [`map::Map::take_consumer`] of a ring buffer |

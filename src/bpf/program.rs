@@ -6,6 +6,7 @@ use super::map::{Map, MapType};
 use super::program_type::ProgramType;
 use super::proof::{Facts, Proof};
 use super::vm::{self, Inst};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use thiserror::Error;
@@ -118,6 +119,12 @@ pub enum LoadErrorKind {
         /// Bytes in its first value; 0 where it has none that stays.
         size: usize,
     },
+    /// [`ProgramBuilder::unresolved`] of a slot in which no instruction starts.
+    #[error("no instruction, of which was said: {reason}")]
+    UnresolvedPlace {
+        /// What was said.
+        reason: String,
+    },
     /// More maps than a program may have.
     #[error("{maps} maps, of which there may be {most}")]
     Maps {
@@ -154,6 +161,7 @@ pub struct ProgramBuilder<'a> {
     helpers: Helpers,
     maps: Vec<Map>,
     at: Vec<(usize, Map)>,
+    unresolved: BTreeMap<usize, String>,
     license: String,
     callx: bool,
     line: Option<Line>,
@@ -185,6 +193,14 @@ impl<'a> ProgramBuilder<'a> {
     #[must_use]
     pub fn map_at(mut self, insn: usize, map: &Map) -> Self {
         self.at.push((insn, map.clone()));
+        self
+    }
+
+    /// The instruction in slot `insn` needs what is not there, for this reason: the verifier refuses the program if it can be
+    /// reached, and the interpreter stops it there.
+    #[must_use]
+    pub fn unresolved(mut self, insn: usize, reason: impl Into<String>) -> Self {
+        self.unresolved.insert(insn, reason.into());
         self
     }
 
@@ -254,7 +270,13 @@ impl<'a> ProgramBuilder<'a> {
         let mut helpers: Vec<Arc<Helper>> = Vec::new();
         let mut insts = vec![Inst::new(vm::Code::Unreachable); checked.len()];
         for (at, op) in checked.iter() {
-            insts[at] = self.inst(op, &mut helpers).map_err(|kind| self.error(Some(at), kind))?;
+            insts[at] = match self.unresolved.contains_key(&at) {
+                true => Inst::new(vm::Code::Unresolved),
+                false => self.inst(op, &mut helpers).map_err(|kind| self.error(Some(at), kind))?,
+            };
+        }
+        if let Some((at, reason)) = self.unresolved.iter().find(|(at, _)| checked.op(**at).is_none()) {
+            return Err(self.error(Some(*at), LoadErrorKind::UnresolvedPlace { reason: reason.clone() }));
         }
         Ok(Program(Arc::new(Text {
             name: std::mem::take(&mut self.name),
@@ -270,6 +292,7 @@ impl<'a> ProgramBuilder<'a> {
             maps: self.maps.iter().map(Map::for_program).collect(),
             checked: checked.into(),
             insts: insts.into(),
+            unresolved: self.unresolved.into(),
             line: self.line,
         })))
     }
@@ -364,6 +387,8 @@ pub(crate) struct Text {
     pub(crate) clears_frames: bool,
     /// The map for the fewest CPUs of those that have a value for each, by its index.
     fewest_cpus: Option<usize>,
+    /// By slot: what instructions need that is not there.
+    unresolved: Arc<BTreeMap<usize, String>>,
     line: Option<Line>,
     /// What the verifier proved of it, if it did.
     pub(crate) proof: Option<Proof>,
@@ -391,6 +416,11 @@ impl Text {
         self.fewest_cpus.map(|at| &self.maps[at]).filter(|map| map.cpus() < cpus)
     }
 
+    /// What the instruction in a slot needs that is not there.
+    pub(crate) fn unresolved(&self, insn: usize) -> Option<&str> {
+        self.unresolved.get(&insn).map(String::as_str)
+    }
+
     pub(crate) fn line(&self, insn: usize) -> Option<String> {
         self.line.as_ref().and_then(|line| line(insn))
     }
@@ -415,6 +445,7 @@ impl Program {
             helpers: Helpers::standard().clone(),
             maps: Vec::new(),
             at: Vec::new(),
+            unresolved: BTreeMap::new(),
             license: String::new(),
             callx: false,
             line: None,

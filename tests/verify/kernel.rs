@@ -103,7 +103,7 @@ fn load(case: &Case, number: u32) -> Option<Result<(), String>> {
 /// What the kernel says of each of the cases; none of those that it has no way to be asked about.
 pub fn ask(cases: &[Case]) -> Vec<Option<Said>> {
     let asked = |case: &Case| {
-        let own = case.options.dead || case.options.callx;
+        let own = case.options.dead || case.options.callx || case.options.unresolved.is_some();
         let limits = case.options.insns.is_some() || case.options.memory.is_some() || case.options.stack.is_some();
         if own || limits || matches!(case.verdict, Verdict::Unloaded { .. }) { None } else { number(&case.type_) }
     };

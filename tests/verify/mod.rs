@@ -24,8 +24,9 @@
 //! - `map NAME: KIND key=8 value=48 entries=4`, and `flags=rdonly_prog,zero_seed`, for arrays of programs `owner=TYPE`, and
 //!   `text=...` for what an array has in its first value before it is frozen. `bytes=` of a ring buffer is another word for
 //!   `entries=`.
-//! - `options: dead insns=N memory=N stack=N callx license=TEXT`: dead code is refused; limits; calls through registers are
-//!   allowed; the licence, which is `GPL` without that.
+//! - `options: dead insns=N memory=N stack=N callx unresolved=N license=TEXT`: dead code is refused; limits; calls through
+//!   registers are allowed; the instruction in this slot needs a type that the platform has not got; the licence, which is `GPL`
+//!   without that.
 //! - `note: TEXT`: why the kernel says something else, where it does.
 //! - `each A B: 1 2 | 3 4`: the case is one for each row, with its words in the place of `$A` and `$B`, wherever they stand. With
 //!   several such lines, one for each combination. Words that the title has no place for stand behind it.

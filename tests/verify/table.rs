@@ -57,12 +57,21 @@ pub struct Options {
     pub memory: Option<usize>,
     pub stack: Option<u32>,
     pub callx: bool,
+    pub unresolved: Option<usize>,
     pub license: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { dead: false, insns: None, memory: None, stack: None, callx: false, license: "GPL".to_owned() }
+        Self {
+            dead: false,
+            insns: None,
+            memory: None,
+            stack: None,
+            callx: false,
+            unresolved: None,
+            license: "GPL".to_owned(),
+        }
     }
 }
 
@@ -192,6 +201,7 @@ fn options(options: &mut Options, text: &str) -> Parsed<()> {
         match word.split_once('=').unwrap_or((word, "")) {
             ("dead", "") => options.dead = true,
             ("callx", "") => options.callx = true,
+            ("unresolved", slot) => options.unresolved = Some(number(slot)?),
             ("license", license) => options.license = license.to_owned(),
             ("insns", value) => options.insns = Some(number(value)?),
             ("memory", value) => options.memory = Some(number(value)?),

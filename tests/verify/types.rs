@@ -123,10 +123,13 @@ pub fn program(case: &Case) -> Result<Result<Program, LoadError>, String> {
     let maps = case.maps.iter().map(map).collect::<Result<Vec<_>, _>>()?;
     let number = |name: &str| helpers().number(name).map(|id| id.0);
     let insns = assemble_with(&case.program, &number).map_err(|error| format!("{error}\n{}", case.program))?;
-    Ok(Program::builder("case", type_)
+    let mut builder = Program::builder("case", type_)
         .helpers(helpers())
         .maps(maps)
         .license(&case.options.license)
-        .callx(case.options.callx)
-        .load(insns))
+        .callx(case.options.callx);
+    if let Some(slot) = case.options.unresolved {
+        builder = builder.unresolved(slot, "the offset of name in struct file: the platform has no such type");
+    }
+    Ok(builder.load(insns))
 }

@@ -2,7 +2,10 @@
 //!
 //! The format is that of the uapi header `linux/btf.h` and of the kernel's documentation of BTF. Both byte orders are read.
 //! Everything that a table refers to is checked when it is read, so that what can be asked for later is there.
+//!
+//! What a program asks of the types of the platform that it runs on is answered in [`core`].
 
+pub mod core;
 mod error;
 mod ext;
 mod layout;

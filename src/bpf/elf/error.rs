@@ -133,6 +133,9 @@ pub enum ObjectError {
         /// What is wrong.
         source: BtfError,
     },
+    /// It has no types.
+    #[error("no section .BTF")]
+    NoBtf,
     /// There is a section `.BTF.ext`, and no `.BTF` with its strings.
     #[error("there is a section .BTF.ext, and no .BTF")]
     ExtWithoutBtf,

@@ -130,6 +130,15 @@ impl<'a> File<'a> {
     }
 }
 
+/// The bytes of the first section of this name, in an ELF file of whatever machine.
+pub(super) fn section_of_any<'a>(data: &'a [u8], wanted: &str) -> Result<Option<&'a [u8]>, ObjectError> {
+    let header = Header::parse(data).map_err(damaged)?;
+    let endian = header.endian().map_err(damaged)?;
+    let table = header.sections(endian, data).map_err(damaged)?;
+    let found = table.section_by_name(endian, wanted.as_bytes());
+    found.map(|(_, section)| section.data(endian, data).map_err(damaged)).transpose()
+}
+
 /// Sections that share bytes would make many times the file of them.
 fn check_sizes(table: &SectionTable<'_, Header>, endian: Endianness, data: &[u8]) -> Result<(), ObjectError> {
     let in_file = table.iter().filter(|section| ![SHT_NULL, SHT_NOBITS].contains(&section.sh_type(endian)));

@@ -173,6 +173,19 @@ impl Object {
     }
 }
 
+/// The types in an ELF file of any machine (`vmlinux`, an object), or in a file that has nothing else, as those in `/sys/kernel/btf`.
+///
+/// # Errors
+///
+/// It is neither, is damaged, or has no section `.BTF`.
+pub fn types(data: &[u8]) -> Result<Btf, ObjectError> {
+    let types = match data.starts_with(&object::elf::ELFMAG) {
+        true => file::section_of_any(data, ".BTF")?.ok_or(ObjectError::NoBtf)?,
+        false => data,
+    };
+    Btf::parse(types).map_err(|source| ObjectError::Btf { section: ".BTF", source })
+}
+
 fn license(bytes: &[u8]) -> Result<String, ObjectError> {
     let text = std::ffi::CStr::from_bytes_until_nul(bytes).map_err(|_| ObjectError::License)?;
     text.to_str().map(str::to_owned).map_err(|_| ObjectError::License)

@@ -1,15 +1,38 @@
 //! The names of helpers.
 
-/// The uapi name of the helper of this number, as `bpf_map_lookup_elem` of 1; none that Linux 6.18 does not have.
+use crate::bpf::helper::HelperId;
+
+/// The name of the helper of this number: that of the uapi header, as `bpf_map_lookup_elem` of 1, or of this crate's own, as
+/// `bpf_buffer_commit` of [`HelperId::BUFFER_COMMIT`]. None that Linux 6.18 does not have either.
 pub const fn helper_name(number: i32) -> Option<&'static str> {
-    if number >= 1 && number as usize <= NAMES.len() { Some(NAMES[number as usize - 1]) } else { None }
+    if number >= 1 && number as usize <= NAMES.len() {
+        return Some(NAMES[number as usize - 1]);
+    }
+    let mut at = 0;
+    while at < OWN.len() {
+        if OWN[at].0.0 == number {
+            return Some(OWN[at].1);
+        }
+        at += 1;
+    }
+    None
 }
 
-/// The number of the helper of this uapi name.
+/// The number of the helper of this name.
 pub fn helper_number(name: &str) -> Option<i32> {
+    if let Some((own, _)) = OWN.iter().find(|(_, own)| *own == name) {
+        return Some(own.0);
+    }
     let at = NAMES.iter().position(|&known| known == name)?;
     i32::try_from(at + 1).ok()
 }
+
+/// This crate's own.
+const OWN: [(HelperId, &str); 3] = [
+    (HelperId::FINALIZE_CONTEXT, "bpf_finalize_context"),
+    (HelperId::BUFFER_RESERVE, "bpf_buffer_reserve"),
+    (HelperId::BUFFER_COMMIT, "bpf_buffer_commit"),
+];
 
 /// The helpers of the uapi header `linux/bpf.h`, from number 1 on.
 const NAMES: [&str; 211] = [

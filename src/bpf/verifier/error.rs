@@ -487,6 +487,13 @@ pub enum Refusal {
         /// The most that are taken.
         limit: usize,
     },
+    /// An instruction that needs what is not there: see
+    /// [`ProgramBuilder::unresolved`](crate::bpf::ProgramBuilder::unresolved).
+    #[error("{reason}")]
+    Unresolved {
+        /// What it needs, and why that is not there.
+        reason: String,
+    },
     /// An instruction that nothing leads to, where that is not allowed.
     #[error("instruction {insn} is never reached")]
     Dead {

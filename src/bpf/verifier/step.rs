@@ -9,6 +9,9 @@ use crate::bpf::insn::{Imm64, Op};
 impl Walk<'_> {
     pub(super) fn step(&mut self, state: &mut State, op: &Op) -> Result<Next, Refusal> {
         let pc = state.pc;
+        if let Some(reason) = self.text.unresolved(pc) {
+            return Err(Refusal::Unresolved { reason: reason.to_owned() });
+        }
         let next = match *op {
             Op::Alu { .. } | Op::Neg { .. } | Op::Mov { .. } | Op::MovSx { .. } | Op::ByteSwap { .. } => {
                 self.arithmetic(state, op)?

@@ -638,6 +638,7 @@ impl<'r> Execution<'r> {
                         }
                         Code::Exit => exit!(),
                         Code::LoadPointer => set!(self.pointer(inst.pointer())),
+                        Code::Unresolved => trap!(self.unresolved(slot!() - 1)),
                         Code::Unreachable => {
                             unreachable!("the second half of a 64-bit immediate, or what was proved not to be reached")
                         }
@@ -674,6 +675,12 @@ enum Found {
 }
 
 impl<'r> Execution<'r> {
+    /// What the instruction in a slot needs that is not there.
+    #[cold]
+    fn unresolved(&self, slot: usize) -> TrapKind {
+        TrapKind::Unresolved { reason: self.text.unresolved(slot).unwrap_or_default().to_owned() }
+    }
+
     /// What an access that hit neither what was touched last nor the frame is.
     #[cold]
     fn find(&self, address: u64, size: usize, write: bool) -> Result<Found, TrapKind> {

@@ -170,6 +170,8 @@ macro_rules! codes {
             LoadImm64,
             FunctionAddress,
             Unreachable,
+            /// Needs what is not there.
+            Unresolved,
             $($pair,)*
         }
 

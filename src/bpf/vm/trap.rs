@@ -58,6 +58,13 @@ pub enum TrapKind {
     /// A tail call from a function that a helper calls back.
     #[error("tail call in a callback")]
     TailCall,
+    /// An instruction that needs what is not there: see
+    /// [`ProgramBuilder::unresolved`](crate::bpf::ProgramBuilder::unresolved).
+    #[error("{reason}")]
+    Unresolved {
+        /// What it needs, and why that is not there.
+        reason: String,
+    },
     /// The instruction budget is used up.
     #[error("the instruction budget is used up")]
     Fuel,

@@ -6,6 +6,8 @@ mod raw;
 mod run;
 mod verify;
 
+pub(super) use object::target_types;
+
 use super::output::{Failure, Outcome};
 use clap::Subcommand;
 use std::fmt::Write as _;

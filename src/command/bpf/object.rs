@@ -1,14 +1,30 @@
 //! Objects, and how their programs are chosen and loaded.
 
 use crate::command::output::Failure;
-use perfring::bpf::elf::{Object, ProgramKind, ProgramSpec};
+use perfring::bpf::btf::Btf;
+use perfring::bpf::elf::{Object, ProgramKind, ProgramSpec, types};
 use perfring::bpf::map::MapType;
 use perfring::bpf::{Loaded, Loader, LoaderError, Machine, ProgramType};
+use std::io::ErrorKind;
 use std::path::Path;
 
 pub(super) fn read(path: &Path) -> Result<Object, Failure> {
     let bytes = std::fs::read(path).map_err(|error| Failure::file("read", path, error))?;
     Object::parse(&bytes).map_err(|error| Failure::Other(format!("{}: {error}", path.display())))
+}
+
+/// The types of the platform, if a program of the object depends on their layout: those of `file`, or else of the running kernel.
+/// None where that does not show them; then the loader says what it is that depends on them.
+pub(in crate::command) fn target_types(object: &Object, file: Option<&Path>) -> Result<Option<Btf>, Failure> {
+    if object.programs.iter().all(|program| program.core_relos.is_empty()) {
+        return Ok(None);
+    }
+    let path = file.unwrap_or(Path::new(Btf::OF_KERNEL));
+    let bytes = match std::fs::read(path) {
+        Err(error) if file.is_none() && error.kind() == ErrorKind::NotFound => return Ok(None),
+        bytes => bytes.map_err(|error| Failure::file("read", path, error))?,
+    };
+    types(&bytes).map(Some).map_err(|error| Failure::Other(format!("{}: {error}", path.display())))
 }
 
 /// The type that has this name.
@@ -20,14 +36,19 @@ pub(super) fn type_named(name: &str) -> Result<&'static ProgramType, Failure> {
     })
 }
 
-/// Loads this program alone, as one of the type `type_`, or else of that which its section says.
+/// Loads this program alone, as one of the type `type_`, or else of that which its section says, for a platform with the types
+/// `target`.
 pub(super) fn load(
     object: &Object,
     spec: &ProgramSpec,
     type_: Option<&'static ProgramType>,
     machine: &Machine,
+    target: Option<&Btf>,
 ) -> Result<Loaded, LoaderError> {
     let mut loader = Loader::new(object, machine).only(&spec.name);
+    if let Some(target) = target {
+        loader = loader.target_types(target);
+    }
     let Some(type_) = type_.or_else(|| of_section(spec)) else {
         return loader.load();
     };

@@ -47,6 +47,10 @@ pub(in crate::command) struct Arguments {
     /// The bytes of the packet, for types that have one.
     #[arg(long, value_name = "FILE")]
     packet: Option<PathBuf>,
+    /// The types of the platform, where programs depend on their layout (CO-RE): an ELF file with a section .BTF, or BTF alone.
+    /// Without it those of the running kernel.
+    #[arg(long, value_name = "FILE")]
+    btf: Option<PathBuf>,
     /// Verify the program first, and run it without tests.
     #[arg(long)]
     verify: bool,
@@ -63,7 +67,8 @@ pub(in crate::command) fn run(arguments: &Arguments) -> Result<Outcome, Failure>
     let type_ = arguments.type_.as_deref().map(object::type_named).transpose()?;
 
     let machine = Machine::builder(1).trace(|line| say!("{}", line.trim_end())).fuel(None).build();
-    let loaded = object::load(&object, spec, type_, &machine).map_err(|error| at_fault(&error))?;
+    let target = object::target_types(&object, arguments.btf.as_deref())?;
+    let loaded = object::load(&object, spec, type_, &machine, target.as_ref()).map_err(|error| at_fault(&error))?;
     let mut rings = rings(&loaded, &machine).map_err(|error| at_fault(&error))?;
     let Some(program) = loaded.programs.get(&spec.name) else {
         return Err(at_fault(&format!("program {} was not loaded", spec.name)));

@@ -80,6 +80,10 @@ pub(in crate::command) struct Arguments {
     /// is any bytes, with their number in r2. Of hex without it: socket_filter.
     #[arg(long = "type", value_name = "T")]
     type_: Option<String>,
+    /// The types of the platform, where programs depend on their layout (CO-RE): an ELF file with a section .BTF, or BTF alone.
+    /// Without it those of the running kernel.
+    #[arg(long, value_name = "FILE", conflicts_with = "hex")]
+    btf: Option<PathBuf>,
     /// Instructions as hex, instead of an object (`-`: the standard input).
     #[arg(long, value_name = "FILE")]
     hex: Option<PathBuf>,
@@ -187,8 +191,9 @@ fn of_object(
         return Err(Failure::Other(format!("{}: {}", path.display(), clean(&reason))));
     }
     let machine = Machine::new(1);
+    let target = object::target_types(&object, arguments.btf.as_deref())?;
     for spec in meant {
-        let verdict = match object::load(&object, spec, type_, &machine) {
+        let verdict = match object::load(&object, spec, type_, &machine, target.as_ref()) {
             Ok(loaded) => match loaded.programs.get(&spec.name) {
                 Some(program) => Verdict::of(program, options),
                 None => Verdict::not_loaded(format!("program {} was not loaded", spec.name)),

@@ -71,6 +71,10 @@ pub(super) struct Arguments {
     /// Do not verify the programs: each access is tested instead, and one that they may not make stops them.
     #[arg(long)]
     unverified: bool,
+    /// The types of the platform, where programs depend on their layout (CO-RE): an ELF file with a section .BTF, or BTF alone.
+    /// Without it those of the running kernel, also for a recording of another.
+    #[arg(long, value_name = "FILE")]
+    btf: Option<PathBuf>,
     /// Observe the whole system.
     #[arg(short, long, conflicts_with_all = ["pid", "input"])]
     all: bool,

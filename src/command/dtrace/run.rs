@@ -3,11 +3,12 @@
 use super::Arguments;
 use super::list::hint;
 use super::print::Printer;
+use crate::command::bpf::target_types;
 use crate::command::output::{Failure, Outcome, open, stdout};
 use crate::command::record::Signals;
-use perfring::bpf::Program;
 use perfring::bpf::elf::{Object, ProgramKind};
 use perfring::bpf::verifier::VerifyOptions;
+use perfring::bpf::{Loader, Program};
 use perfring::dtrace::{
     Aggregations, KernelProbes, KernelSource, Pattern, RecordTypes, RecordedProbes, Session, SourceStats,
     aggregation_drops,
@@ -70,7 +71,12 @@ fn session(arguments: &Arguments, path: &Path, object: &Object, cpus: usize) -> 
         // What is printed is in the order of time, whatever ring it comes from.
         .sample_type(SampleType::TIME)
         .trace(|line| say!("{}", line.trim_end()));
-    builder.load(object).map_err(|error| Failure::Other(format!("{}: {error}", path.display())))
+    let types = target_types(object, arguments.btf.as_deref())?;
+    let with = |loader| match &types {
+        Some(types) => Loader::target_types(loader, types),
+        None => loader,
+    };
+    builder.load_with(object, with).map_err(|error| Failure::Other(format!("{}: {error}", path.display())))
 }
 
 /// A program, and the probes that are for it.
