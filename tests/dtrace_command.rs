@@ -251,6 +251,29 @@ fn who_calls_and_who_writes_is_counted() {
 }
 
 #[test]
+fn programs_that_do_what_they_may_not_are_refused_with_the_rule() {
+    let object = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bpf/refused.bpf.o");
+    let output = Command::new(env!("CARGO_BIN_EXE_perfring")).args(["bpf", "verify", object]).output();
+    let out = String::from_utf8(output.expect("the command runs").stdout).expect("text");
+    let refused: Vec<_> = out.lines().filter_map(|line| line.strip_prefix("refused: ")).collect();
+    let expected = [
+        ("never_commits", "buffer 232, reserved at instruction 4, may still be open at the exit"),
+        ("exits_with_an_open_buffer", "buffer 232, reserved at instruction 5, is still open at the exit"),
+        ("writes_past_it", "8 bytes at 8 of buffer 232, of which 8 are proved: compare with its end before"),
+        ("writes_after_commit", "r7 is a number, and no address"),
+        ("takes_it_for_another_type", "load of 4 bytes at 0 of the context of dtrace programs"),
+        ("writes_the_context", "store of 4 bytes at 204 of the context of dtrace programs"),
+        ("takes_registers_for_the_context", "load of 4 bytes at 204 of the context of kprobe programs"),
+    ];
+    assert_eq!(refused.len(), expected.len(), "{out}");
+    for (line, (program, rule)) in refused.iter().zip(expected) {
+        assert!(line.starts_with(&format!("{program}: instruction ")) && line.contains(rule), "{line}");
+    }
+    let (status, out, err) = perfring(&[object, "--", "true"]);
+    assert!(status == 1 && out.is_empty() && err.contains("never_commits: instruction 6 ("), "{err}");
+}
+
+#[test]
 fn probes_are_listed() {
     let (status, out, err) = perfring(&["-l", "dtrace:::"]);
     assert_eq!((status, out.as_str(), err.as_str()), (0, "dtrace:::BEGIN\ndtrace:::END\ndtrace:::ERROR\n", ""));
