@@ -218,12 +218,20 @@ macro_rules! probe {
         ///
         #[doc = concat!("Fires the probe `", $name, "`, if it is enabled.")]
         #[inline(always)]
+        #[allow(clippy::too_many_arguments)]
         $vis fn $probe($($arg: $type),*) {
-            if $probe::is_enabled() {
+            // What an enabled probe takes is not in the code of those that have it.
+            #[cold]
+            #[inline(never)]
+            #[allow(clippy::too_many_arguments)]
+            fn enabled($($arg: $type),*) {
                 #[allow(unused_mut)]
                 let mut arguments = $crate::dtrace::Arguments::new();
                 $($crate::dtrace::Argument::put(&$arg, &mut arguments);)*
                 $probe::PROBE.fire(&arguments);
+            }
+            if $probe::is_enabled() {
+                enabled($($arg),*);
             }
         }
 
