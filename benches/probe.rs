@@ -1,7 +1,8 @@
 //! What a probe costs in the process that has it: disabled, and with a program that reserves, fills and commits a record of 48 bytes.
 //!
 //! A disabled probe is measured as what a loop takes longer with it. Firings are of one thread, and of two at once, each with a ring
-//! of its own; a turn fires as often as a ring holds, and the rings are read between the turns. Medians of many turns.
+//! of its own of 32 pages; a turn fires as often as such a ring holds, and the rings are read between the turns: by the thread itself,
+//! or by another one, so that each line of the ring has to come back from its CPU. Medians of many turns.
 
 use criterion as _;
 use perfring::bpf::insn::assemble_with;
@@ -55,9 +56,9 @@ out:
     r0 = 0
     exit";
 
-/// Firings of a turn: a ring of 2048 pages holds them.
-const FIRINGS: u64 = 100_000;
-const PAGES: usize = 2048;
+/// Firings of a turn: a ring of 32 pages, as sessions have them, holds their records.
+const FIRINGS: u64 = 1_500;
+const PAGES: usize = 32;
 
 /// Some work, with a probe in it.
 #[inline(never)]
@@ -120,44 +121,64 @@ fn session(threads: usize, fills: bool) -> Session {
     session
 }
 
-/// Nanoseconds a firing, on so many threads at once, of each of them.
+/// Reads a turn's records.
+fn read(session: &mut Session, expected: u64) {
+    let mut read = 0;
+    session.read(|item| read += u64::from(matches!(item, Item::Sample { .. })));
+    assert_eq!(read, expected, "nothing is lost");
+}
+
+fn fire() -> u64 {
+    (0..FIRINGS).for_each(|number| step(number, number));
+    FIRINGS
+}
+
+/// Nanoseconds a firing on this thread, which reads the ring, too.
+fn alone(fills: bool, turns: usize) -> f64 {
+    let mut session = session(1, fills);
+    let turn = |_| {
+        let time = time(fire);
+        read(&mut session, if fills { FIRINGS } else { 0 });
+        time
+    };
+    median((0..turns).map(turn).collect()) / FIRINGS as f64
+}
+
+/// Nanoseconds a firing, on so many threads at once, as each of them measures it.
 fn fired(threads: usize, fills: bool, turns: usize) -> f64 {
     let mut session = session(threads, fills);
-    let mut times = Vec::new();
     let (start, end) = (Barrier::new(threads + 1), Barrier::new(threads + 1));
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                for _ in 0..turns {
-                    start.wait();
-                    for number in 0..FIRINGS {
-                        step(number, number);
-                    }
-                    end.wait();
-                }
-            });
-        }
+    let times = std::thread::scope(|scope| {
+        let work = || {
+            let mut times = Vec::with_capacity(turns);
+            for _ in 0..turns {
+                start.wait();
+                times.push(time(fire));
+                end.wait();
+            }
+            times
+        };
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         for _ in 0..turns {
             start.wait();
-            let begin = Instant::now();
             end.wait();
-            times.push(begin.elapsed());
-            let mut read = 0;
-            session.read(|item| read += u64::from(matches!(item, Item::Sample { .. })));
-            assert_eq!(read, if fills { threads as u64 * FIRINGS } else { 0 }, "nothing is lost");
+            read(&mut session, if fills { threads as u64 * FIRINGS } else { 0 });
         }
+        workers.into_iter().flat_map(|worker| worker.join().expect("a worker")).collect()
     });
     median(times) / FIRINGS as f64
 }
 
 fn main() {
-    let turns = if mode::is_trial() { 1 } else { 51 };
-    disabled(turns);
+    let turns = if mode::is_trial() { 1 } else { 2001 };
+    disabled(turns.min(51));
     println!("| ns a firing | nothing | reserve 48 bytes, fill, commit |\n|---|---|---|");
+    let alone = [false, true].map(|fills| alone(fills, turns));
+    println!("| one thread, which reads its ring, too | {:.1} | **{:.1}** |", alone[0], alone[1]);
     let one = [false, true].map(|fills| fired(1, fills, turns));
     let two = [false, true].map(|fills| fired(2, fills, turns));
-    println!("| one thread | {:.1} | **{:.1}** |", one[0], one[1]);
-    println!("| two threads at once, each | {:.1} | **{:.1}** |", two[0], two[1]);
+    println!("| one thread, another one reads | {:.1} | **{:.1}** |", one[0], one[1]);
+    println!("| two threads at once, each, another one reads | {:.1} | **{:.1}** |", two[0], two[1]);
     println!(
         "| what two threads do of what one does | {:.2} | **{:.2}** |",
         2.0 * one[0] / two[0],

@@ -15,6 +15,7 @@ use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::sync::Arc;
 use thiserror::Error;
+use zerocopy::IntoBytes;
 
 /// Instructions that a program may run unless the machine is told otherwise.
 const FUEL: u64 = 1 << 26;
@@ -34,6 +35,9 @@ fn words(bytes: usize) -> Words {
     vec![Cell::new(0); bytes / 8].into()
 }
 
+/// Words between what CPUs keep, so that no two write into the same lines: processors fetch them in pairs.
+const APART: usize = 16;
+
 /// What a CPU has. Whoever holds its lease has it alone.
 pub(crate) struct Cpu {
     pub(crate) number: u32,
@@ -45,6 +49,8 @@ pub(crate) struct Cpu {
     pub(crate) events: Vec<Option<Event>>,
     /// The state of `bpf_get_prandom_u32`.
     pub(crate) random: Cell<u64>,
+    /// The context of [`Machine::run_kept`], as the last run left it.
+    kept: Cell<Box<[u64]>>,
     counts: Cell<Counts>,
 }
 
@@ -89,6 +95,7 @@ pub struct MachineBuilder {
     environment: Box<dyn Environment + Send + Sync>,
     trace: Option<Box<Trace>>,
     fuel: Option<u64>,
+    kept: usize,
 }
 
 impl fmt::Debug for MachineBuilder {
@@ -122,6 +129,13 @@ impl MachineBuilder {
         self
     }
 
+    /// Has each CPU keep a context of this many words for [`Machine::run_kept`].
+    #[cfg_attr(not(feature = "dtrace"), allow(dead_code))]
+    pub(crate) fn keep_context(mut self, words: usize) -> Self {
+        self.kept = words;
+        self
+    }
+
     /// The machine.
     pub fn build(self) -> Machine {
         static NEXT: Mutex<u32> = Mutex::new(0);
@@ -136,6 +150,7 @@ impl MachineBuilder {
             contexts: std::array::from_fn(|_| std::array::from_fn(|_| words(MAX_CONTEXT_SIZE))),
             events: Vec::new(),
             random: Cell::new(sys::clock(libc::CLOCK_MONOTONIC) ^ (number as u64 + 1) << 48 | 1),
+            kept: Cell::new(vec![0; APART + self.kept + APART].into()),
             counts: Cell::default(),
         };
         Machine(Arc::new(Shared {
@@ -324,6 +339,7 @@ impl Machine {
             environment: Box::new(Live::new()),
             trace: None,
             fuel: Some(FUEL),
+            kept: 0,
         }
     }
 
@@ -424,43 +440,61 @@ impl Machine {
     /// # Errors
     /// [`RunError`]. Whatever the program had reserved and not committed is given up.
     pub fn run_with(&self, program: &Program, context: Context<'_>, options: RunOptions<'_>) -> Result<u64, RunError> {
-        self.run_behind(program, context, options, |_, _| ())
+        check_size(program, context.bytes.len())?;
+        let (_entered, cpu) = self.enter(program, options)?;
+        self.execute(program, &cpu, context, options)
     }
 
-    /// The same; `before` has the number of the CPU, and the bytes of the context, right before the program starts.
-    pub(crate) fn run_behind(
+    /// The same on the context that the CPU keeps; `fill` has the number of the CPU, and the bytes of the context, as the last run
+    /// left them.
+    #[cfg_attr(not(feature = "dtrace"), allow(dead_code))]
+    pub(crate) fn run_kept(
         &self,
         program: &Program,
-        context: Context<'_>,
         options: RunOptions<'_>,
-        before: impl FnOnce(u32, &mut [u8]),
+        fill: impl FnOnce(u32, &mut [u8]),
     ) -> Result<u64, RunError> {
-        let type_ = program.type_();
-        let size = context.bytes.len();
-        if let Some(expected) = type_.context().size().filter(|expected| *expected != size) {
-            return Err(RunError::ContextSize { size, expected, type_: type_.name().to_owned() });
-        }
-        if let Some(needed) = program.0.proof.as_ref().map(|proof| proof.context_len).filter(|needed| *needed > size) {
-            return Err(RunError::ContextShort { size, needed });
-        }
+        let (_entered, cpu) = self.enter(program, options)?;
+        let mut kept = cpu.kept.take();
+        let words = kept.len().saturating_sub(2 * APART);
+        let bytes = kept.get_mut(APART..APART + words).unwrap_or_default().as_mut_bytes();
+        let result = check_size(program, bytes.len()).and_then(|()| {
+            fill(cpu.number, bytes);
+            self.execute(program, &cpu, Context::new(bytes), options)
+        });
+        cpu.kept.set(kept);
+        result
+    }
+
+    /// A CPU for a program, unless the thread runs one already.
+    fn enter(&self, program: &Program, options: RunOptions<'_>) -> Result<(impl Drop, Lease<'_, Cpu>), RunError> {
         if let Some(map) = program.0.lacks_cpus(self.cpus()) {
             return Err(RunError::MapCpus { map: map.def().name.clone(), has: map.cpus(), cpus: self.cpus() });
         }
-        let Some(_entered) = reentry::program() else {
+        let Some(entered) = reentry::program() else {
             self.0.reentrant.fetch_add(1, Site::Counter.order());
             return Err(RunError::Reentrant);
         };
-        let cpu = self.0.lease(options)?;
-        before(cpu.number, context.bytes);
+        Ok((entered, self.0.lease(options)?))
+    }
+
+    #[inline(always)]
+    fn execute(
+        &self,
+        program: &Program,
+        cpu: &Cpu,
+        context: Context<'_>,
+        options: RunOptions<'_>,
+    ) -> Result<u64, RunError> {
         let pinned = OnceCell::new();
         let mut execution = Execution::new(
             &self.0,
-            &cpu,
+            cpu,
             &pinned,
             options.environment.unwrap_or(&*self.0.environment),
             &program.0,
             Lent {
-                context: (context.bytes.as_mut_ptr().expose_provenance() as u64, size),
+                context: (context.bytes.as_mut_ptr().expose_provenance() as u64, context.bytes.len()),
                 packet: (context.packet.as_mut_ptr().expose_provenance() as u64, context.packet.len()),
             },
             self.0.fuel,
@@ -474,6 +508,18 @@ impl Machine {
         cpu.counts.set(counts);
         result.map_err(|kind| RunError::Trap(execution.trap(kind)))
     }
+}
+
+/// Whether a context of this size is one for the program.
+fn check_size(program: &Program, size: usize) -> Result<(), RunError> {
+    let type_ = program.type_();
+    if let Some(expected) = type_.context().size().filter(|expected| *expected != size) {
+        return Err(RunError::ContextSize { size, expected, type_: type_.name().to_owned() });
+    }
+    if let Some(needed) = program.0.proof.as_ref().map(|proof| proof.context_len).filter(|needed| *needed > size) {
+        return Err(RunError::ContextShort { size, needed });
+    }
+    Ok(())
 }
 
 impl Shared {

@@ -9,9 +9,8 @@ use crate::bpf::{Context, Environment, Machine, Program, ProgramType, RunError, 
 use crate::sync::{AtomicU64, Mutex, lock, try_lock};
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::mem::offset_of;
 use std::sync::{Arc, OnceLock};
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 /// Errors that are kept until somebody asks for them.
 const KEPT_ERRORS: usize = 64;
@@ -127,13 +126,14 @@ fn registers_of(args: &[u64]) -> [u64; REGS] {
 impl Enabling {
     /// A firing on this thread, now.
     pub(super) fn fire(&self, arguments: &Arguments<'_>) {
-        let own = Own::get();
-        let environment = InProcess { own: &own, arguments };
-        let mut options = RunOptions::new().environment(&environment);
-        if self.core.per_thread {
-            options = options.near(environment.own.number);
-        }
-        self.run(&environment, Occurrence::default(), options);
+        Own::with(|own| {
+            let environment = InProcess { own, arguments };
+            let mut options = RunOptions::new().environment(&environment);
+            if self.core.per_thread {
+                options = options.near(own.number());
+            }
+            self.run(&environment, Occurrence::default(), options);
+        });
     }
 
     /// Runs the program; counts what goes wrong.
@@ -143,18 +143,17 @@ impl Enabling {
         let regs = || occurrence.regs.copied().unwrap_or_else(|| registers_of(environment.args()));
         let result = match self.kind {
             Kind::Dtrace => {
-                let mut context = DtraceContext::of(environment, 0);
-                if let Some(regs) = occurrence.regs {
-                    context.regs = *regs;
-                }
-                context.ecb_id = self.ecb_id;
-                context.probe_id = self.probe_id;
-                context.stability = self.stability as u32;
-                let put_cpu = |cpu: u32, bytes: &mut [u8]| {
-                    let at = offset_of!(DtraceContext, cpu);
-                    bytes[at..at + 4].copy_from_slice(&cpu.to_ne_bytes());
+                let fill = |cpu: u32, bytes: &mut [u8]| {
+                    // It has the size of one: that was checked, and words are aligned.
+                    let Ok(context) = DtraceContext::mut_from_bytes(bytes) else { return };
+                    context.fill(environment);
+                    context.set_regs(occurrence.regs);
+                    context.cpu = cpu;
+                    context.ecb_id = self.ecb_id;
+                    context.probe_id = self.probe_id;
+                    context.stability = self.stability as u32;
                 };
-                machine.run_behind(&self.program, Context::new(context.as_mut_bytes()), options, put_cpu)
+                machine.run_kept(&self.program, options, fill)
             }
             Kind::Registers => machine.run_with(&self.program, Context::new(regs().as_mut_bytes()), options),
             Kind::PerfEvent => {

@@ -10,5 +10,7 @@ crate::sync::order_table! {
         Skipped = Relaxed, "counters of probes", pair "-", models "-";
         /// The thread's own; changes once for each session that starts.
         Generation = Relaxed, "count of sessions that were started: load and add", pair "-", models "-";
+        /// Only its thread touches it, and handlers that interrupt that.
+        Own = Relaxed, "what a thread remembers of itself: load and store", pair "-", models "-";
     }
 }

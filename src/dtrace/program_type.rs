@@ -4,7 +4,7 @@ use crate::bpf::program_type::{ContextLayout, Conversion, Field, Pointer};
 use crate::bpf::{Environment, HelperId, ProgramType};
 use std::mem::{offset_of, size_of};
 use std::sync::LazyLock;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 /// Registers in the context: those of the kernel's `struct user_pt_regs` (x86-64: `struct pt_regs`).
 #[cfg(target_arch = "x86_64")]
@@ -19,7 +19,7 @@ pub const MAX_ARGS: usize = 12;
 /// `struct dtrace_context`, as programs see it: `include/perfring_dtrace.h` has the declaration for C.
 ///
 /// Up to `buf_end` it is what the source design had. What follows is about the probe.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct DtraceContext {
     pub(crate) regs: [u64; REGS],
@@ -64,34 +64,51 @@ const _: () = {
 };
 
 impl DtraceContext {
-    /// What the world says of the thread and of the probe's arguments; no registers, and no ids.
-    pub(crate) fn of(environment: &(impl Environment + ?Sized), cpu: u32) -> Self {
-        let (pid_tgid, task) = (environment.pid_tgid(), environment.task());
+    /// Words of a context.
+    pub(crate) const WORDS: usize = SIZE / 8;
+
+    /// Puts in what the world says of the thread and of the probe's arguments. All else is as it was, but for buffer and arguments.
+    #[inline]
+    pub(crate) fn fill(&mut self, environment: &(impl Environment + ?Sized)) {
+        let pid_tgid = environment.pid_tgid();
+        let task = environment.task();
+        self.task = task.token;
+        self.state = task.state;
+        self.prio = task.prio;
+        self.tid = pid_tgid as u32;
+        self.pid = (pid_tgid >> 32) as u32;
+        self.ppid = task.ppid;
+        self.uid = task.uid;
+        self.gid = task.gid;
+        self.euid = task.euid;
+        self.egid = task.egid;
+        (self.buf, self.buf_end) = (0, 0);
         let given = environment.args();
         let nargs = given.len().min(MAX_ARGS);
-        let mut args = [0; MAX_ARGS];
-        args[..nargs].copy_from_slice(&given[..nargs]);
-        Self {
-            regs: [0; REGS],
-            ecb_id: 0,
-            probe_id: 0,
-            task: task.token,
-            state: task.state,
-            prio: task.prio,
-            cpu,
-            tid: pid_tgid as u32,
-            pid: (pid_tgid >> 32) as u32,
-            ppid: task.ppid,
-            uid: task.uid,
-            gid: task.gid,
-            euid: task.euid,
-            egid: task.egid,
-            padding: 0,
-            buf: 0,
-            buf_end: 0,
-            args,
-            nargs: nargs as u32,
-            stability: 0,
+        let before = (self.nargs as usize).min(MAX_ARGS);
+        for (to, arg) in self.args.iter_mut().zip(&given[..nargs]) {
+            *to = *arg;
+        }
+        if before > nargs {
+            self.args[nargs..before].fill(0);
+        }
+        self.nargs = nargs as u32;
+    }
+
+    /// Puts in the registers, which are 0 where they are not known. Where they are 0 already they are not stored again.
+    #[inline]
+    pub(crate) fn set_regs(&mut self, regs: Option<&[u64; REGS]>) {
+        match regs {
+            Some(regs) => {
+                self.regs = *regs;
+                // Programs do not see it.
+                self.padding = 1;
+            }
+            None if self.padding != 0 => {
+                self.regs.fill(0);
+                self.padding = 0;
+            }
+            None => {}
         }
     }
 }
@@ -173,7 +190,9 @@ fn build() -> ProgramType {
 
 /// `convert_ctx`: the caller's registers, what is known of the thread, and no open buffer.
 fn convert(conversion: &mut Conversion<'_>) -> bool {
-    let context = DtraceContext::of(conversion.environment(), conversion.cpu());
+    let mut context = DtraceContext::new_zeroed();
+    context.fill(conversion.environment());
+    context.cpu = conversion.cpu();
     conversion.target().copy_from_slice(context.as_bytes());
     conversion.copy(0, offset_of!(DtraceContext, regs), 8 * REGS)
 }

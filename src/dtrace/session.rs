@@ -8,7 +8,7 @@ use super::order::Site;
 use super::own;
 use super::past::Past;
 use super::probe::{Probe, ProbeInfo, probes};
-use super::program_type::program_type;
+use super::program_type::{DtraceContext, program_type};
 use crate::bpf::elf::{Object, ProgramKind, ProgramSpec};
 use crate::bpf::map::{Map, MapType};
 use crate::bpf::verifier::VerifyOptions;
@@ -104,7 +104,7 @@ impl SessionBuilder {
     /// [`SessionError`]
     pub fn build(self) -> Result<Session, SessionError> {
         let online = || std::thread::available_parallelism().map_or(1, usize::from);
-        let mut machine = Machine::builder(self.cpus.unwrap_or_else(online));
+        let mut machine = Machine::builder(self.cpus.unwrap_or_else(online)).keep_context(DtraceContext::WORDS);
         if let Some(trace) = self.trace {
             machine = machine.trace(trace);
         }
