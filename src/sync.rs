@@ -38,6 +38,39 @@ mod imp {
         pub(crate) use std::thread::yield_now;
         use zerocopy::FromZeros;
 
+        /// What is shared by a protocol of its own; loom's sees to it that nobody else has it meanwhile.
+        pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+        /// Where it is, for who has it alone.
+        pub(crate) struct MutPtr<T>(*mut T);
+
+        impl<T> UnsafeCell<T> {
+            pub(crate) fn new(content: T) -> Self {
+                Self(std::cell::UnsafeCell::new(content))
+            }
+
+            #[inline(always)]
+            pub(crate) fn get_mut(&self) -> MutPtr<T> {
+                MutPtr(self.0.get())
+            }
+        }
+
+        impl<T> MutPtr<T> {
+            #[inline(always)]
+            pub(crate) fn with<R>(&self, action: impl FnOnce(*mut T) -> R) -> R {
+                action(self.0)
+            }
+        }
+
+        /// Lets others do something, the longer the more often this was done.
+        pub(crate) fn wait_for_others(rounds: u32) {
+            match rounds {
+                ..200 => std::hint::spin_loop(),
+                200..220 => yield_now(),
+                _ => std::thread::sleep(std::time::Duration::from_micros(50)),
+            }
+        }
+
         /// Locks what nothing breaks when whoever held it panics.
         pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
             mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -119,9 +152,15 @@ mod imp {
 
 #[cfg(all(perfring_loom, feature = "bpf"))]
 mod model {
+    pub(crate) use loom::cell::MutPtr;
     pub(crate) use loom::sync::atomic::AtomicPtr;
     pub(crate) use loom::sync::{Mutex, MutexGuard};
     pub(crate) use loom::thread::yield_now;
+
+    /// Lets others do something.
+    pub(crate) fn wait_for_others(_rounds: u32) {
+        yield_now();
+    }
 
     /// The contract of an epoch, and no more: what was deferred runs after all guards are gone that were there before, and behind
     /// what was done under them; a guard that comes later is behind what was done before it was deferred.

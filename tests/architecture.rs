@@ -13,6 +13,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("bpf", 2),
     ("replay", 2),
     ("dtrace", 3),
+    ("guide", 4),
     ("command", 4),
     ("main", 4),
 ];
@@ -33,6 +34,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
 const UNSAFE: &[&str] = &[
     "src/bpf/helper/call.rs",
     "src/bpf/helper/table.rs",
+    "src/bpf/lease.rs",
     "src/bpf/map/cell.rs",
     "src/bpf/map/values.rs",
     "src/bpf/memory.rs",

@@ -1,33 +1,79 @@
 //! The CPUs of a machine, of which each execution holds one alone.
+//!
+//! A lease is a lock that nobody sleeps for: who finds it held goes on without, or looks again. So who gives it back has nothing to ask,
+//! and stores a word, where a mutex would exchange it.
+#![allow(unsafe_code)]
 
 use super::order::Site;
-use crate::sync::{self, Mutex, MutexGuard};
+use crate::sync::{self, AtomicU32, MutPtr, UnsafeCell};
 use crossbeam_utils::CachePadded;
 use std::ops::{Deref, DerefMut};
 
 /// As many things as a machine has CPUs; who holds a lease has one of them alone.
-pub(crate) struct Leases<T>(Box<[CachePadded<Mutex<Slot<T>>>]>);
+pub(crate) struct Leases<T>(Box<[CachePadded<Slot<T>>]>);
+
+/// Somebody holds it.
+const HELD: u32 = 1;
+/// Nothing is lent any more. Only who holds it says so.
+const STOPPED: u32 = 2;
 
 struct Slot<T> {
-    content: T,
-    /// Nothing is lent any more. It is under the lock, so that who waited for the lock has waited for all that was lent.
-    stopped: bool,
+    /// `HELD` and `STOPPED`.
+    state: AtomicU32,
+    content: UnsafeCell<T>,
 }
 
+// SAFETY: the content is touched by who holds the lease only (`Lease::content`), and there is one lease at a time: `HELD` is set by a
+// compare-exchange from a state without it, and taken away by who has set it (`Lease::drop`). Of two leases of a slot the later one is
+// behind all that the earlier one did, as taking acquires what giving back released. So threads have the content in turns, which is
+// what `T: Send` allows.
+unsafe impl<T: Send> Sync for Slot<T> {}
+
 /// One of them, until it is dropped.
-pub(crate) struct Lease<'l, T>(MutexGuard<'l, Slot<T>>);
+pub(crate) struct Lease<'l, T> {
+    slot: &'l Slot<T>,
+    /// None while it is given back.
+    content: Option<MutPtr<T>>,
+    /// The state that it is given back with.
+    after: u32,
+}
+
+impl<T> Lease<'_, T> {
+    #[inline(always)]
+    fn content(&self) -> *mut T {
+        match &self.content {
+            Some(content) => content.with(|content| content),
+            // Only within `drop`, which does not come here.
+            None => unreachable!(),
+        }
+    }
+}
 
 impl<T> Deref for Lease<'_, T> {
     type Target = T;
 
+    #[inline(always)]
     fn deref(&self) -> &T {
-        &self.0.content
+        // SAFETY: the pointer is that of the slot's cell, which lives for 'l. The state says `HELD` by this lease and no other, so nobody
+        // else has a reference; one by `deref_mut` would borrow this lease alone.
+        unsafe { &*self.content() }
     }
 }
 
 impl<T> DerefMut for Lease<'_, T> {
+    #[inline(always)]
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.0.content
+        // SAFETY: as in `deref`; that this lease is borrowed alone says that it has lent no other reference.
+        unsafe { &mut *self.content() }
+    }
+}
+
+impl<T> Drop for Lease<'_, T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.content = None;
+        // Nobody else changes the state while it is held.
+        self.slot.state.store(self.after, Site::LeaseGive.order());
     }
 }
 
@@ -40,9 +86,38 @@ pub(crate) enum NoLease {
     Stopped,
 }
 
+impl<T> Slot<T> {
+    /// Takes it, if it is in the state `from`; or says in which it is.
+    #[inline(always)]
+    fn take(&self, from: u32) -> Result<Lease<'_, T>, u32> {
+        let taken = self.state.compare_exchange(from, from | HELD, Site::LeaseTake.order(), Site::LeaseSeen.order());
+        taken.map(|_| Lease { slot: self, content: Some(self.content.get_mut()), after: from })
+    }
+
+    /// Takes it, in whichever state, once it is given back.
+    fn wait(&self) -> Lease<'_, T> {
+        let (mut from, mut rounds) = (0, 0);
+        loop {
+            match self.take(from) {
+                Ok(lease) => return lease,
+                Err(state) => {
+                    from = state & !HELD;
+                    if state & HELD != 0 {
+                        sync::wait_for_others(rounds);
+                        rounds = rounds.saturating_add(1);
+                    }
+                }
+            }
+        }
+    }
+}
+
 impl<T> Leases<T> {
     pub(crate) fn new(contents: impl IntoIterator<Item = T>) -> Self {
-        let slot = |content| CachePadded::new(Mutex::new(Slot { content, stopped: false }));
+        let slot = |content| {
+            let content = UnsafeCell::new(content);
+            CachePadded::new(Slot { state: AtomicU32::new(0), content })
+        };
         Self(contents.into_iter().map(slot).collect())
     }
 
@@ -53,8 +128,10 @@ impl<T> Leases<T> {
     /// The one with this number, if it is free.
     #[inline]
     pub(crate) fn this(&self, number: usize) -> Result<Lease<'_, T>, NoLease> {
-        let held = sync::try_lock(&self.0[number]).ok_or(NoLease::Busy)?;
-        if held.stopped && Site::StopSeen.holds() { Err(NoLease::Stopped) } else { Ok(Lease(held)) }
+        self.0[number].take(0).map_err(|state| match state & STOPPED {
+            0 => NoLease::Busy,
+            _ => NoLease::Stopped,
+        })
     }
 
     /// The first that is free, from this number on.
@@ -72,14 +149,14 @@ impl<T> Leases<T> {
 
     /// The one with this number, also when nothing is lent any more: waits for who has it.
     pub(crate) fn wait(&self, number: usize) -> Option<Lease<'_, T>> {
-        self.0.get(number).map(|slot| Lease(sync::lock(slot)))
+        self.0.get(number).map(|slot| slot.wait())
     }
 
     /// Lends nothing any more, and waits for what is lent now.
     pub(crate) fn stop(&self) {
         for slot in &self.0 {
             if Site::StopWaits.holds() {
-                sync::lock(slot).stopped = true;
+                slot.wait().after = STOPPED;
             }
         }
     }

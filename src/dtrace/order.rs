@@ -2,7 +2,7 @@
 
 crate::sync::order_table! {
     /// Where probes touch an atomic, and with which order. What is enabled is handed on by the cell that holds it (`CellSwap` and
-    /// `CellLoad` of the maps' table), and the end of a session by the mutexes of its machine's CPUs.
+    /// `CellLoad` of the maps' table), and the end of a session by the leases of its machine's CPUs.
     pub(crate) enum Site {
         /// A hint: who sees it late fires late, or finds nothing enabled.
         Enabled = Relaxed, "whether a probe is enabled: load and store", pair "-", models "-";
