@@ -9,7 +9,7 @@ use perfring::bpf::map::{Map, MapDef};
 use perfring::bpf::verifier::VerifyOptions;
 use perfring::bpf::{Helpers, Program};
 use perfring::dtrace::{Item, KernelProbes, KernelSource, Pattern, Session, program_type};
-use perfring::kernel::{Event, EventBuilder, SetTarget, Software, Target};
+use perfring::kernel::{Event, EventBuilder, SetTarget, Software, Target, Tracepoint};
 use perfring::record::{Attr, Body, Decoder, SampleType};
 use perfring::ring::{Consumer, Wake};
 use std::io::{BufRead, BufReader, Write};
@@ -29,6 +29,8 @@ use bpf::Sender;
 const CALLER: &str = "PERFRING_BENCH_CALLER";
 /// Pages of each ring.
 const PAGES: usize = 256;
+/// The longest wait.
+const WAIT: Duration = Duration::from_millis(10);
 type Error = Box<dyn std::error::Error>;
 
 /// Who, when and where, as the program in the kernel sends it.
@@ -145,6 +147,9 @@ struct Seen {
 trait Reader {
     /// Reads what is there; with `all` also what is too young to be in order.
     fn read(&mut self, all: bool) -> Seen;
+
+    /// Waits until a quarter of a ring is full, but not for long.
+    fn wait(&mut self);
 }
 
 struct Here {
@@ -187,11 +192,15 @@ impl Reader for Here {
         let (read, lost) = (stats.read, stats.dropped() + self.source.stats().lost);
         Seen { read, lost }
     }
+
+    fn wait(&mut self) {
+        self.source.wait(WAIT).expect("events that are open");
+    }
 }
 
 struct InKernel {
     _probe: Event,
-    _output: Event,
+    output: Event,
     _sender: Sender,
     consumer: Consumer,
     decoder: Decoder,
@@ -203,6 +212,7 @@ impl InKernel {
         let sender = Sender::of_tracepoint(cpu + 1, pid)?;
         let sample_type = SampleType::TID | SampleType::TIME | SampleType::CPU | SampleType::RAW;
         let output = EventBuilder::software(Software::BpfOutput).sample_period(1).sample_type(sample_type);
+        let output = output.wakeup_watermark((PAGES * 1024) as u32);
         let mut output = output.open(Target::Cpu { cpu })?;
         let consumer = output.mmap(PAGES)?;
         sender.connect(cpu, std::os::fd::AsFd::as_fd(&output))?;
@@ -210,7 +220,7 @@ impl InKernel {
         let probe = probe.open(Target::Task { pid })?;
         probe.set_bpf(sender.program())?;
         let decoder = Decoder::new(&Attr { sample_type, ..Attr::default() })?;
-        Ok(Self { _probe: probe, _output: output, _sender: sender, consumer, decoder, seen: Seen::default() })
+        Ok(Self { _probe: probe, output, _sender: sender, consumer, decoder, seen: Seen::default() })
     }
 }
 
@@ -228,10 +238,19 @@ impl Reader for InKernel {
         result.expect("sound records");
         *seen
     }
+
+    fn wait(&mut self) {
+        self.output.poll(Some(WAIT)).expect("an event that is open");
+    }
 }
 
 /// One storm: the calls, and what came of them.
-fn storm(caller: &mut Caller, reader: Option<&mut dyn Reader>, duration: Duration) -> Result<(u64, Seen, f64), Error> {
+fn storm(
+    caller: &mut Caller,
+    reader: Option<&mut dyn Reader>,
+    duration: Duration,
+    waits: bool,
+) -> Result<(u64, Seen, f64), Error> {
     let Some(reader) = reader else {
         caller.go_on()?;
         return Ok((caller.answer()?, Seen::default(), 0.0));
@@ -239,6 +258,9 @@ fn storm(caller: &mut Caller, reader: Option<&mut dyn Reader>, duration: Duratio
     let before = cpu::time();
     caller.go_on()?;
     while !caller.has_answered() {
+        if waits {
+            reader.wait();
+        }
         reader.read(false);
     }
     let busy = (cpu::time() - before).as_secs_f64() / duration.as_secs_f64();
@@ -251,6 +273,24 @@ fn storm(caller: &mut Caller, reader: Option<&mut dyn Reader>, duration: Duratio
     Ok((calls, seen, busy))
 }
 
+/// Has tracefs in a mount namespace of this process's own, where nobody has mounted it; what keeps it from that is told later.
+fn mount_tracefs() {
+    if !Tracepoint::names().is_empty() {
+        return;
+    }
+    let (none, root, tracefs, at) =
+        (c"none".as_ptr(), c"/".as_ptr(), c"tracefs".as_ptr(), c"/sys/kernel/tracing".as_ptr());
+    let flags = libc::MS_REC | libc::MS_PRIVATE;
+    // SAFETY: takes flags; there is one thread. The strings are static and end in NUL; data, which is null, is not looked at.
+    unsafe {
+        if libc::unshare(libc::CLONE_NEWNS) == 0
+            && libc::mount(none, root, std::ptr::null(), flags, std::ptr::null()) == 0
+        {
+            libc::mount(tracefs, at, tracefs, 0, std::ptr::null());
+        }
+    }
+}
+
 fn main() -> Result<(), Error> {
     if let Ok(text) = std::env::var(CALLER) {
         return call(&text);
@@ -259,6 +299,7 @@ fn main() -> Result<(), Error> {
         println!("SKIPPED: firings: it needs two CPUs");
         return Ok(());
     };
+    mount_tracefs();
     let (turns, duration) = if mode::is_trial() { (1, 20) } else { (7, 1000) };
     let duration = Duration::from_millis(duration);
     let first = Caller::new(other, duration)?;
@@ -272,14 +313,22 @@ fn main() -> Result<(), Error> {
         "Rings of {PAGES} pages, {turns} turns of {} ms each; calls on CPU {other}, reader on CPU {own}\n",
         duration.as_millis()
     );
+    for (title, waits) in [("the reader never sleeps", false), ("the reader sleeps until a quarter is full", true)] {
+        println!("### {title}\n");
+        table(turns, duration, waits, other)?;
+        println!();
+    }
+    Ok(())
+}
+
+fn table(turns: u32, duration: Duration, waits: bool, cpu: usize) -> Result<(), Error> {
     println!(
         "| turn | programs run | calls, M/s | read | lost | loss | reader on its CPU |\n|---|---|---|---|---|---|---|"
     );
-    let mut sums =
-        [("nowhere", 0, Seen::default()), ("here", 0, Seen::default()), ("in the kernel", 0, Seen::default())];
+    let mut sums = ["nowhere", "here", "in the kernel"].map(|name| (name, 0, Seen::default(), 0.0));
     for turn in 1..=turns {
-        for (at, (name, all, sum)) in sums.iter_mut().enumerate() {
-            let mut caller = Caller::new(other, duration)?;
+        for (at, (name, all, sum, all_busy)) in sums.iter_mut().enumerate() {
+            let mut caller = Caller::new(cpu, duration)?;
             let pid = caller.child.id();
             let (mut here, mut in_kernel);
             let reader: Option<&mut dyn Reader> = match at {
@@ -289,19 +338,20 @@ fn main() -> Result<(), Error> {
                     Some(&mut here)
                 }
                 _ => {
-                    in_kernel = InKernel::new(pid, other as u32)?;
+                    in_kernel = InKernel::new(pid, cpu as u32)?;
                     Some(&mut in_kernel)
                 }
             };
-            let (calls, seen, busy) = storm(&mut caller, reader, duration)?;
-            print(&turn.to_string(), name, calls, duration.as_secs_f64(), seen, busy * 100.0);
+            let (calls, seen, busy) = storm(&mut caller, reader, duration, waits)?;
+            print(&turn.to_string(), name, calls, duration.as_secs_f64(), seen, busy);
             *all += calls;
             sum.read += seen.read;
             sum.lost += seen.lost;
+            *all_busy += busy / f64::from(turns);
         }
     }
-    for (name, calls, seen) in sums {
-        print("all", name, calls, duration.as_secs_f64() * f64::from(turns), seen, f64::NAN);
+    for (name, calls, seen, busy) in sums {
+        print("all", name, calls, duration.as_secs_f64() * f64::from(turns), seen, busy);
     }
     Ok(())
 }
@@ -309,5 +359,5 @@ fn main() -> Result<(), Error> {
 fn print(turn: &str, name: &str, calls: u64, seconds: f64, seen: Seen, busy: f64) {
     let Seen { read, lost } = seen;
     let (rate, loss) = (calls as f64 / seconds / 1e6, lost as f64 / calls as f64 * 100.0);
-    println!("| {turn} | {name} | {rate:.2} | {read} | {lost} | **{loss:.4} %** | {busy:.0} % |");
+    println!("| {turn} | {name} | {rate:.2} | {read} | {lost} | **{loss:.4} %** | {:.0} % |", busy * 100.0);
 }
