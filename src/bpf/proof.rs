@@ -15,6 +15,8 @@ pub(crate) struct Facts {
     pub(crate) reached: Box<[bool]>,
     /// Bytes of a context of plain memory that may be touched; 0 where it has fields.
     pub(crate) context_len: usize,
+    /// The first byte that is touched of a context with fields; none where nothing is.
+    pub(crate) context_from: Option<u64>,
     /// The most frames that there are at once; those of callbacks count.
     pub(crate) frames: usize,
 }
@@ -27,6 +29,8 @@ pub(crate) struct Proof {
     pub(crate) fast: Box<[Inst]>,
     /// As in [`Facts`].
     pub(crate) context_len: usize,
+    /// As in [`Facts`].
+    pub(crate) context_from: Option<u64>,
     /// As in [`Facts`], at least 1.
     pub(crate) frames: usize,
     /// Whether a frame is made zero nevertheless.
@@ -50,6 +54,7 @@ impl Proof {
         Self {
             fast,
             context_len: facts.context_len,
+            context_from: facts.context_from,
             frames: facts.frames.max(1),
             clears_frames: text.clears_frames && may_show_frames(text, facts),
         }

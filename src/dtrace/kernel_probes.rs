@@ -4,6 +4,7 @@ use super::error::SessionError;
 use super::events::{Event, Events, SourceStats, What};
 use super::name::{Pattern, PatternError, ProbeName};
 use super::offered::{KernelProbe, Opens, kernel_probes};
+use super::program_type::{REGS, program_type};
 use super::session::{ProbeId, Session};
 use super::syscalls;
 use crate::bpf::insn::{Callee, Op};
@@ -192,7 +193,11 @@ impl KernelProbes {
             }
             let id = session.attach_external(program, &probe.info)?;
             let of_records = [ProgramType::tracepoint(), ProgramType::raw_tracepoint()];
-            let regs = !of_records.contains(&program.type_());
+            // A record with registers is twice as large, and takes the thread longer.
+            let regs = match program.type_() == program_type() {
+                true => program.may_read_context_below(8 * REGS as u64),
+                false => !of_records.contains(&program.type_()),
+            };
             let is_function = probe.what.is_in_process();
             let wants =
                 Wants { regs: regs || is_function, stack: is_function, callchain: calls(program, HelperId::GET_STACK) };

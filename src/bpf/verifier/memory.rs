@@ -189,7 +189,11 @@ impl Walk<'_> {
         let at = u64::try_from(offset).map_err(|_| refused())?;
         let bytes = usize::try_from(size).map_err(|_| refused())?;
         match layout.size() {
-            Some(len) => layout.access(at, bytes, write, len).ok_or_else(refused),
+            Some(len) => {
+                let access = layout.access(at, bytes, write, len).ok_or_else(refused)?;
+                self.context_from = Some(self.context_from.map_or(at, |from| from.min(at)));
+                Ok(access)
+            }
             None => {
                 let fits = i64::try_from(size)
                     .ok()

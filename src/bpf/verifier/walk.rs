@@ -121,6 +121,7 @@ pub(super) struct Walk<'p> {
     /// By slot of loads that load something else: through what.
     pub(super) plain: BTreeMap<usize, Kind>,
     pub(super) context_len: usize,
+    pub(super) context_from: Option<u64>,
     /// By function: bytes of its frame.
     pub(super) depths: BTreeMap<usize, u32>,
     /// Who calls whom.
@@ -155,6 +156,7 @@ impl<'p> Walk<'p> {
             fields: BTreeMap::new(),
             plain: BTreeMap::new(),
             context_len: 0,
+            context_from: None,
             depths: BTreeMap::new(),
             calls: BTreeSet::new(),
             constants: BTreeMap::new(),
@@ -172,6 +174,7 @@ impl<'p> Walk<'p> {
             pointers: self.fields,
             reached: self.reached,
             context_len: self.context_len,
+            context_from: self.context_from,
             frames: self.stats.frames,
         };
         Ok((facts, self.stats, self.log.finish()))
