@@ -1,4 +1,4 @@
-//! Probes that are fired by signal handlers which interrupt programs.
+//! Probes that are fired where few look: by signal handlers which interrupt programs, in forked children, by threads that end.
 #![cfg(feature = "dtrace")]
 #![allow(unsafe_code, reason = "a signal handler")]
 
@@ -189,5 +189,75 @@ fn what_handlers_and_threads_fire_is_read_or_counted() {
         let stats = session.stats().expect("no program runs");
         assert_eq!(fired, count + stats.dropped(), "{stats:?}");
         assert_eq!(stats.read, count);
+    });
+}
+
+#[test]
+fn what_a_forked_child_fires_is_not_in_the_rings_of_its_parent() {
+    alone(|| {
+        let mut session = session(SEND);
+        outer(1);
+        // SAFETY: the child only fires probes, which take no lock that another thread may hold, and ends.
+        let child = unsafe { libc::fork() };
+        assert!(child >= 0);
+        if child == 0 {
+            (0..1000).for_each(outer);
+            // SAFETY: ends the child without anything of the test's.
+            unsafe { libc::_exit(7) };
+        }
+        let mut status = 0;
+        // SAFETY: waits for the child made above.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 7, "{status:#x}");
+        outer(2);
+        session.close().expect("no program runs");
+        assert_eq!(read(&mut session), 2);
+        let stats = session.stats().expect("no program runs");
+        assert_eq!((stats.machine.runs, stats.dropped()), (2, 0), "{stats:?}");
+    });
+}
+
+/// Fires while its thread's own data is given up.
+struct Last;
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        outer(3);
+    }
+}
+
+thread_local! {
+    static LAST: Last = const { Last };
+}
+
+#[test]
+fn threads_fire_until_they_end() {
+    alone(|| {
+        let mut session = session(SEND);
+        std::thread::scope(|scope| {
+            // The one that is first used is given up last.
+            scope.spawn(|| {
+                LAST.with(|_| ());
+                outer(1);
+            });
+            scope.spawn(|| {
+                outer(2);
+                LAST.with(|_| ());
+            });
+            scope.spawn(|| LAST.with(|_| ()));
+        });
+        // Threads are joined once what they ran has ended, which is before their own data is given up.
+        let start = std::time::Instant::now();
+        while session.stats().expect("no program runs").machine.runs
+            + session.stats().expect("no program runs").dropped()
+            < 5
+        {
+            assert!(start.elapsed().as_secs() < 20, "{:?}", session.stats());
+            std::thread::yield_now();
+        }
+        session.close().expect("no program runs");
+        let count = read(&mut session);
+        let stats = session.stats().expect("no program runs");
+        assert_eq!(count + stats.dropped(), 5, "{stats:?}");
     });
 }

@@ -277,3 +277,44 @@ fn types_without_end_are_refused() {
     assert_eq!(odd.layout(TypeId(1)), Err(BtfError::NoValue { id: TypeId(1) }));
     assert_eq!(odd.layout(TypeId(2)), Err(BtfError::NoSize { id: TypeId(2) }));
 }
+
+/// Numbers that look random.
+fn random(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+#[test]
+fn types_that_are_damaged_are_told_or_refused() {
+    use perfring::bpf::btf::TypeId;
+    let mut state = 0x9e37_79b9_7f4a_7c15;
+    let (mut parsed, mut told) = (0, 0);
+    for _ in 0..1500 {
+        let mut bytes = OBJECT.to_vec();
+        for _ in 0..1 + random(&mut state) % 6 {
+            let at = random(&mut state) as usize % bytes.len();
+            bytes[at] = match random(&mut state) % 3 {
+                0 => 0xff,
+                1 => bytes[at] ^ 1 << (random(&mut state) % 8),
+                _ => random(&mut state) as u8,
+            };
+        }
+        let Ok(object) = Object::parse(&bytes) else { continue };
+        parsed += 1;
+        let _ = RecordTypes::of(&object);
+        let mut aggregations = Aggregations::of(&object).unwrap_or_default();
+        for map in &object.maps {
+            let _ = aggregations.add(&object, &map.name);
+        }
+        let Some(btf) = &object.btf else { continue };
+        for id in 0..btf.len() as u32 {
+            let Ok(layout) = btf.layout(TypeId(id)) else { continue };
+            if layout.size() <= 4096 {
+                told += layout.value(&vec![0xa5; layout.size()]).expect("as long").to_string().len();
+            }
+        }
+    }
+    assert!(parsed > 100 && told > 100_000, "{parsed} {told}");
+}

@@ -94,8 +94,7 @@ mod tests {
         distribution.add(63, 1);
         distribution.add(65, 3);
         distribution.add(BUCKETS, 9);
-        let expected = "\
-           value  ------------- Distribution ------------- count
+        let expected = "           value  ------------- Distribution ------------- count
               -1 |                                         0
                0 |@@@@@@@@@@                               1
                1 |                                         0
