@@ -77,6 +77,7 @@ mod imp {
         }
 
         /// The same without waiting.
+        #[cfg_attr(not(feature = "dtrace"), allow(dead_code))]
         pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
             match mutex.try_lock() {
                 Ok(guard) => Some(guard),

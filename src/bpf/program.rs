@@ -478,7 +478,7 @@ impl Program {
     }
 
     /// Whether it may look at the first `bytes` of its context, itself or by a tail call: so it is unless the opposite was proved.
-    #[cfg_attr(not(feature = "dtrace"), allow(dead_code))]
+    #[cfg_attr(not(all(feature = "dtrace", feature = "kernel")), allow(dead_code))]
     pub(crate) fn may_read_context_below(&self, bytes: u64) -> bool {
         let proved = self.0.proof.as_ref().is_some_and(|proof| proof.context_from.is_none_or(|from| from >= bytes));
         !proved || self.maps().iter().any(|map| map.owner().is_some())

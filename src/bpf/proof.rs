@@ -30,6 +30,7 @@ pub(crate) struct Proof {
     /// As in [`Facts`].
     pub(crate) context_len: usize,
     /// As in [`Facts`].
+    #[cfg_attr(not(all(feature = "dtrace", feature = "kernel")), allow(dead_code))]
     pub(crate) context_from: Option<u64>,
     /// As in [`Facts`], at least 1.
     pub(crate) frames: usize,

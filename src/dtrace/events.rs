@@ -1,12 +1,13 @@
 //! From the records of events to firings of probes.
 
+use super::item::ProbeId;
 use super::name::ProbeName;
 #[cfg(feature = "symbols")]
 use super::operand::Operand;
 use super::past::Past;
 use super::probe::{ArgInfo, ProbeInfo, Stability};
 use super::program_type::{MAX_ARGS, REGS};
-use super::session::{ProbeId, Session};
+use super::session::Session;
 use super::tasks::Tasks;
 use crate::kernel::{FieldKind, TracepointFormat};
 use crate::record::{Arch, Body, CallchainContext, Decoded, Regs, Sample};

@@ -2,10 +2,11 @@
 
 use super::error::SessionError;
 use super::events::{Event, Events, SourceStats, What};
+use super::item::ProbeId;
 use super::name::{Pattern, PatternError, ProbeName};
 use super::offered::{KernelProbe, Opens, kernel_probes};
 use super::program_type::{REGS, program_type};
-use super::session::{ProbeId, Session};
+use super::session::Session;
 use super::syscalls;
 use crate::bpf::insn::{Callee, Op};
 use crate::bpf::{HelperId, Program, ProgramType};

@@ -2,12 +2,14 @@
 
 mod aggregation;
 mod argument;
+mod builder;
 mod distribution;
 mod enabling;
 mod error;
 #[cfg(feature = "kernel")]
 mod events;
 mod format;
+mod item;
 #[cfg(feature = "kernel")]
 mod kernel_probes;
 mod metadata;
@@ -34,12 +36,14 @@ mod tracing_data;
 
 pub use self::aggregation::{Aggregate, AggregationError, Aggregations, Function, Row, Table, aggregation_drops};
 pub use self::argument::{Argument, Arguments};
+pub use self::builder::SessionBuilder;
 pub use self::distribution::{BUCKETS, Distribution};
 pub use self::enabling::ProbeError;
 pub use self::error::SessionError;
 #[cfg(feature = "kernel")]
 pub use self::events::SourceStats;
 pub use self::format::{Format, FormatError, RecordContext};
+pub use self::item::{Item, ProbeId, ProbeStats, SessionStats};
 #[cfg(feature = "kernel")]
 pub use self::kernel_probes::{KernelProbeError, KernelProbes, KernelSource};
 pub use self::name::{Pattern, PatternError, ProbeName};
@@ -51,7 +55,7 @@ pub use self::program_type::{MAX_ARGS, REGS, program_type};
 pub use self::record_type::{RecordType, RecordTypeError, RecordTypes};
 #[cfg(all(feature = "kernel", feature = "replay"))]
 pub use self::recording::{RecordedProbeError, RecordedProbes};
-pub use self::session::{Item, ProbeId, ProbeStats, Session, SessionBuilder, SessionStats};
+pub use self::session::Session;
 
 /// For the macro.
 #[doc(hidden)]

@@ -137,6 +137,7 @@ impl Layout {
     }
 
     /// The part that a path leads to: names of fields, and numbers of elements.
+    #[cfg_attr(not(feature = "dtrace"), allow(dead_code))]
     pub(crate) fn place<'a>(&'a self, path: impl IntoIterator<Item = Step<'a>>) -> Option<Place<'a>> {
         let mut place = Place { bit_offset: 0, bits: None, layout: self };
         for step in path {
@@ -176,6 +177,7 @@ impl Layout {
 }
 
 /// A step from what has parts to one of them.
+#[cfg_attr(not(feature = "dtrace"), allow(dead_code))]
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step<'a> {
     Field(&'a str),
@@ -183,6 +185,7 @@ pub(crate) enum Step<'a> {
 }
 
 /// A part of a value.
+#[cfg_attr(not(feature = "dtrace"), allow(dead_code))]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'a> {
     pub(crate) bit_offset: usize,
@@ -191,6 +194,7 @@ pub(crate) struct Place<'a> {
     pub(crate) layout: &'a Layout,
 }
 
+#[cfg_attr(not(feature = "dtrace"), allow(dead_code))]
 impl<'a> Place<'a> {
     /// What it is in these bytes of the whole value; none where there are too few.
     pub(crate) fn value(&self, bytes: &'a [u8]) -> Option<Value<'a>> {

@@ -21,8 +21,10 @@ use std::sync::Arc;
 pub use error::BtfError;
 pub use ext::{CoreRelo, CoreReloKind, Ext, FuncInfo, LineInfo};
 pub use layout::{Field, Layout};
+#[cfg(feature = "dtrace")]
 pub(crate) use layout::{Place, Step};
 pub use types::{Enumerator, Kind, Linkage, Member, Members, Param, SectionVar, Type, TypeId};
+#[cfg(feature = "dtrace")]
 pub(crate) use value::Escaped;
 pub use value::{Elements, Fields, Value};
 
