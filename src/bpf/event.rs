@@ -99,7 +99,10 @@ impl Framing {
         let size = size.saturating_add(4).checked_next_multiple_of(8).unwrap_or(usize::MAX - 7) - 4;
         let before = self.before + 4;
         let mut record = producer.begin(size.saturating_add(8 + before))?;
-        self.put_prefix(&mut record, size, cpu, environment);
+        if self.before != 0 {
+            record = self.with_fields(record, cpu, environment);
+        }
+        record.put(&(size as u32).to_ne_bytes());
         let data = &mut record.body_mut()[before..];
         // Where a program stores: the record is not touched otherwise before it is closed.
         let payload = (data.as_mut_ptr().expose_provenance() as u64, data.len());
@@ -119,7 +122,10 @@ impl Framing {
         let size = size.saturating_add(4).checked_next_multiple_of(8).unwrap_or(usize::MAX - 7) - 4;
         let before = self.before + 4;
         let mut record = producer.begin(size.saturating_add(8 + before))?;
-        self.put_prefix(&mut record, size, cpu, environment);
+        if self.before != 0 {
+            record = self.with_fields(record, cpu, environment);
+        }
+        record.put(&(size as u32).to_ne_bytes());
         let mut to = &mut record.body_mut()[before..];
         for part in data {
             let (piece, rest) = to.split_at_mut(part.len());
@@ -130,22 +136,15 @@ impl Framing {
         Ok(())
     }
 
-    /// Writes what stands before the data.
-    #[inline]
-    fn put_prefix<P: Begin>(
+    /// Writes what stands before the data. The record comes and goes by value, so that it need not be in memory where there are no
+    /// fields.
+    #[inline(never)]
+    fn with_fields<'r, P: Begin>(
         &self,
-        record: &mut Reservation<'_, P>,
-        size: usize,
+        mut record: Reservation<'r, P>,
         cpu: u32,
         environment: &dyn Environment,
-    ) {
-        if self.before != 0 {
-            self.put_fields(record, cpu, environment);
-        }
-        record.put(&(size as u32).to_ne_bytes());
-    }
-
-    fn put_fields<P: Begin>(&self, record: &mut Reservation<'_, P>, cpu: u32, environment: &dyn Environment) {
+    ) -> Reservation<'r, P> {
         for field in FIELDS {
             if !self.sample_type.contains(field) || field == SampleType::RAW {
                 continue;
@@ -160,6 +159,7 @@ impl Framing {
             };
             record.put(&value.to_ne_bytes());
         }
+        record
     }
 }
 

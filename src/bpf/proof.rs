@@ -43,8 +43,7 @@ impl Proof {
         let reached = |slot: usize| facts.reached.get(slot).copied().unwrap_or(false);
         let fast = text.insts.iter().enumerate().map(|(slot, inst)| match facts.pointers.get(&slot) {
             _ if !reached(slot) => Inst::new(Code::Unreachable),
-            None if is_lookup(text, inst) => Inst { code: Code::Lookup, ..*inst },
-            None => *inst,
+            None => Inst { code: direct(text, inst).unwrap_or(inst.code), ..*inst },
             Some(pointer) if inst.code.may_load_pointer() && has_pointer(text, *pointer) => {
                 Inst::load_pointer(inst.dst, *pointer)
             }
@@ -62,10 +61,16 @@ impl Proof {
     }
 }
 
-/// Whether it calls `bpf_map_lookup_elem`, the one of this crate.
-fn is_lookup(text: &Text, inst: &Inst) -> bool {
-    let helper = text.called.get(inst.imm as usize).filter(|_| inst.code == Code::CallHelper);
-    helper.is_some_and(|helper| helper.id == HelperId::MAP_LOOKUP_ELEM && matches!(helper.body, Body::Builtin(_)))
+/// What calls a helper without the ceremony, where it is one of those that are called all the time, and of this crate.
+fn direct(text: &Text, inst: &Inst) -> Option<Code> {
+    let helper = text.called.get(inst.imm as usize).filter(|_| inst.code == Code::CallHelper)?;
+    let code = match helper.id {
+        HelperId::MAP_LOOKUP_ELEM => Code::Lookup,
+        HelperId::BUFFER_RESERVE => Code::BufferReserve,
+        HelperId::BUFFER_COMMIT => Code::BufferCommit,
+        _ => return None,
+    };
+    matches!(helper.body, Body::Builtin(_)).then_some(code)
 }
 
 /// Whether a field of the context leads there.

@@ -33,6 +33,11 @@ pub(crate) fn errno(errno: i32) -> u64 {
     (-i64::from(errno)) as u64
 }
 
+/// 0, or the negative of the errno value.
+pub(crate) fn status(result: Result<(), i32>) -> u64 {
+    result.map_or_else(errno, |()| 0)
+}
+
 impl<'r> Call<'_, 'r> {
     /// Argument `at`, from 0 on, as it stands in its register; 0 where there is none.
     pub fn arg(&self, at: usize) -> u64 {

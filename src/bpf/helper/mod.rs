@@ -8,6 +8,7 @@ mod standard;
 mod table;
 
 pub use call::Call;
+pub(crate) use call::status;
 pub use id::HelperId;
 pub use prototype::{Arg, MapTypes, Prototype, PrototypeError, Returns};
 pub(crate) use table::{Body, Helper};

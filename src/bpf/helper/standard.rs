@@ -1,18 +1,15 @@
 //! The helpers of this crate: what they do, and their prototypes.
 
-use super::call::errno;
+use super::call::{errno, status};
 use super::printk;
 use super::table::{Body, Helper};
 use super::{Arg, Call, HelperId, MapTypes, Prototype, Returns};
 use crate::bpf::environment::ProbeRead;
-use crate::bpf::event::Event;
-use crate::bpf::map::{Map, MapType, OpenRecord, UpdateFlags};
+use crate::bpf::map::{MapType, OpenRecord, UpdateFlags};
 use crate::bpf::memory;
-use crate::bpf::vm::{Buffer, Execution};
-use libc::{E2BIG, EBUSY, EFAULT, EINVAL, ENOENT, ENOSPC, EOPNOTSUPP};
+use crate::bpf::vm::{Execution, INDEX_MASK};
+use libc::{E2BIG, EFAULT, EINVAL, ENOENT, ENOSPC};
 
-/// `BPF_F_INDEX_MASK`, and `BPF_F_CURRENT_CPU`.
-const INDEX_MASK: u64 = 0xffff_ffff;
 /// `BPF_F_CTXLEN_MASK`
 const CTXLEN_MASK: u64 = 0xf_ffff << 32;
 /// The most bytes that are read at once by their address.
@@ -95,11 +92,6 @@ pub(crate) fn all() -> impl Iterator<Item = Helper> {
         ctx_update(builtin(HelperId::BUFFER_COMMIT, buffer_commit, "bpf_buffer_commit", &[Context, Constant, events])),
     ]
     .into_iter()
-}
-
-/// 0, or the negative of the errno value.
-fn status(result: Result<(), i32>) -> u64 {
-    result.map_or_else(errno, |()| 0)
 }
 
 fn map_lookup_elem(call: &mut Call<'_, '_>) -> u64 {
@@ -285,21 +277,6 @@ fn skb_load_bytes(call: &mut Call<'_, '_>) -> u64 {
     }
 }
 
-impl<'r> Execution<'r> {
-    /// The event in the slot that `index` names, for this CPU.
-    fn event(&self, map: &Map, index: u64) -> Result<&'r Event, i32> {
-        let array = map.events().ok_or(EINVAL)?;
-        let number = self.cpu.number;
-        let index = if index == INDEX_MASK { number } else { index as u32 };
-        let slot = array.get(index).ok_or(E2BIG)?.ok_or(ENOENT)?;
-        if slot.machine != self.shared.id || u32::from(slot.cpu) != number {
-            return Err(EOPNOTSUPP);
-        }
-        let event = self.cpu.events.get(slot.place as usize).and_then(Option::as_ref).ok_or(ENOENT)?;
-        if event.is_bpf_output() { Ok(event) } else { Err(EINVAL) }
-    }
-}
-
 fn perf_event_output(call: &mut Call<'_, '_>) -> u64 {
     let (Some(map), Some(data)) = (call.map(1), call.readable(3)) else { return errno(EINVAL) };
     let flags = call.arg(2);
@@ -416,45 +393,14 @@ fn finalize_context(call: &mut Call<'_, '_>) -> u64 {
     status(result)
 }
 
-/// The id of a writable buffer, if the context has one with it.
-fn buffer_id(call: &Call<'_, '_>) -> Result<u32, i32> {
-    let id = u32::try_from(call.arg(1)).map_err(|_| EINVAL)?;
-    let known = call.execution.context.type_.context().buffers().contains(&id);
-    known.then_some(id).ok_or(EINVAL)
-}
-
 fn buffer_reserve(call: &mut Call<'_, '_>) -> u64 {
-    let reserve = |call: &mut Call<'_, '_>| {
-        let id = buffer_id(call)?;
-        let map = call.map(2).ok_or(EINVAL)?;
-        // It is an `int`.
-        let size = call.arg(3) as u32 as i32;
-        let execution = &mut *call.execution;
-        if execution.buffer(id).is_some() {
-            return Err(EBUSY);
-        }
-        let event = execution.event(map, INDEX_MASK)?;
-        if execution.buffers.is_full() {
-            return Err(ENOSPC);
-        }
-        let size = usize::try_from(size).map_err(|_| ENOSPC)?;
-        let event = event.reserve(size, execution.cpu.number, execution.environment).map_err(|_| ENOSPC)?;
-        execution.buffers.push(Buffer { id, event });
-        Ok(())
-    };
-    status(reserve(call))
+    let [id, map, size] = [1, 2, 3].map(|at| call.arg(at));
+    status(call.execution.reserve_buffer(id, map, size))
 }
 
 fn buffer_commit(call: &mut Call<'_, '_>) -> u64 {
-    let commit = |call: &mut Call<'_, '_>| {
-        let id = buffer_id(call)?;
-        let open = call.execution.buffers.iter().position(|buffer| buffer.id == id);
-        if let Some(at) = open {
-            call.execution.buffers.swap_remove(at).event.commit();
-        }
-        Ok(())
-    };
-    status(commit(call))
+    let id = call.arg(1);
+    status(call.execution.commit_buffer(id))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::execution::{Execution, Span};
 use super::inst::{alu, cmp};
 use super::pair::pairs;
 use super::{Code, Inst, TrapKind, function_handle, function_slot, map_index};
-use crate::bpf::helper::HelperId;
+use crate::bpf::helper::{HelperId, status};
 use crate::bpf::map::Map;
 use crate::bpf::memory::{
     acquire, load8, load16, load32, load64, release, store8, store16, store32, store64, update32, update64,
@@ -54,6 +54,8 @@ impl<'r> Execution<'r> {
     /// With `CHECKED` none. Without it all that "Unchecked" in the module's documentation says of verified programs holds of the
     /// current one, and of those whose frames are above: `start` is a slot in which the proof has the program go on, with
     /// registers and frames that are as the proof has them there.
+    // What ends a pair may need neither the instruction nor what comes next.
+    #[allow(unused_assignments)]
     pub(crate) unsafe fn run<const CHECKED: bool>(
         &mut self,
         start: usize,
@@ -293,7 +295,7 @@ impl<'r> Execution<'r> {
                         (self.reads, self.writes) = (self.reach, self.reach);
                     }
                 }};
-                (Lookup) => {
+                (Lookup) => {{
                     self.pc = slot!();
                     match self.text.maps.get(map_index(regs[1])).and_then(Map::array) {
                         Some(array) => {
@@ -309,6 +311,19 @@ impl<'r> Execution<'r> {
                             regs[0] = unsafe { self.call::<CHECKED>(&self.text.called[inst.imm as usize], args)? };
                         }
                     }
+                }};
+                (BufferReserve) => {{
+                    self.pc = slot!();
+                    self.fuel = self.fuel.checked_sub(1).ok_or(TrapKind::Fuel)?;
+                    regs[0] = status(self.reserve_buffer(regs[2], regs[3], regs[4]));
+                }};
+                (BufferCommit) => {{
+                    self.pc = slot!();
+                    self.fuel = self.fuel.checked_sub(1).ok_or(TrapKind::Fuel)?;
+                    regs[0] = status(self.commit_buffer(regs[2]));
+                }};
+                (Exit) => {
+                    exit!()
                 };
                 (JEq64Imm) => {
                     jump_if!(cmp::eq64(r!(dst), inst.imm))
@@ -588,12 +603,12 @@ impl<'r> Execution<'r> {
                                 exit!();
                             }
                         },
-                        Code::Lookup => {
-                            if CHECKED {
-                                unreachable!("that arguments are proved is so of programs that were verified");
-                            }
-                            run!(Lookup);
+                        Code::Lookup | Code::BufferReserve | Code::BufferCommit if CHECKED => {
+                            unreachable!("that arguments are proved is so of programs that were verified")
                         }
+                        Code::Lookup => run!(Lookup),
+                        Code::BufferReserve => run!(BufferReserve),
+                        Code::BufferCommit => run!(BufferCommit),
                         Code::CallLocal => {
                             enter!(slot!().wrapping_add_signed(inst.offset as isize));
                         }
@@ -636,7 +651,7 @@ impl<'r> Execution<'r> {
                                 in_frame!();
                             }
                         }
-                        Code::Exit => exit!(),
+                        Code::Exit => run!(Exit),
                         Code::LoadPointer => set!(self.pointer(inst.pointer())),
                         Code::Unresolved => trap!(self.unresolved(slot!() - 1)),
                         Code::Unreachable => {

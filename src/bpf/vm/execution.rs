@@ -45,12 +45,15 @@ pub(crate) struct Context<'r> {
     pub(crate) len: usize,
     /// What the layout allows at each byte.
     allowed: &'r [u8],
+    /// The ids of its writable buffers.
+    pub(super) buffers: &'r [u32],
 }
 
 impl<'r> Context<'r> {
     /// `len` bytes at `address`: as many as the type has, where it has a number of them.
     pub(crate) fn new(type_: &'r ProgramType, address: u64, len: usize) -> Self {
-        Self { type_, address, len, allowed: type_.context().allowed() }
+        let layout = type_.context();
+        Self { type_, address, len, allowed: layout.allowed(), buffers: layout.buffers() }
     }
 
     /// Whether a load is one of a number in the context.
@@ -238,10 +241,6 @@ impl<'r> Execution<'r> {
                 start + size as u64
             }),
         }
-    }
-
-    pub(crate) fn buffer(&self, id: u32) -> Option<&Buffer<'r>> {
-        self.buffers.iter().find(|buffer| buffer.id == id)
     }
 
     /// The memory that `size` bytes at `address` lie in: its start and its size. Not that of the context.

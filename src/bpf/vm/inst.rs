@@ -163,6 +163,10 @@ macro_rules! codes {
             CallHelper,
             /// Of `bpf_map_lookup_elem`: only where its arguments are proved.
             Lookup,
+            /// Of `bpf_buffer_reserve`: likewise.
+            BufferReserve,
+            /// Of `bpf_buffer_commit`: likewise.
+            BufferCommit,
             CallLocal,
             CallRegister,
             TailCall,

@@ -69,6 +69,7 @@
 //! [`ContextLayout::access`]: super::program_type::ContextLayout::access
 //! [`Map::is_constant`]: super::map::Map
 
+mod buffers;
 mod compile;
 mod exec;
 mod execution;
@@ -79,8 +80,9 @@ mod pair;
 mod tests;
 mod trap;
 
+pub(crate) use buffers::INDEX_MASK;
 pub(crate) use compile::inst;
-pub(crate) use execution::{Buffer, Execution, Lent, Span};
+pub(crate) use execution::{Execution, Lent, Span};
 #[cfg(test)]
 pub(crate) use inst::cmp;
 pub(crate) use inst::{Code, Inst, alu};

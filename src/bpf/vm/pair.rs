@@ -25,6 +25,9 @@ macro_rules! pairs {
             MovImmMov64Reg = MovImm Mov64Reg,
             MovImmMovImm = MovImm MovImm,
             MovImmCallHelper = MovImm CallHelper,
+            MovImmBufferReserve = MovImm BufferReserve,
+            MovImmBufferCommit = MovImm BufferCommit,
+            MovImmExit = MovImm Exit,
             MovImmStackStore64Reg = MovImm StackStore64Reg,
             MovImmStackStore32Reg = MovImm StackStore32Reg,
             MovImmLoadImm64 = MovImm LoadImm64,
@@ -109,6 +112,8 @@ macro_rules! pairs {
             LoadImm64Mov64Reg = LoadImm64 Mov64Reg,
             LoadImm64MovImm = LoadImm64 MovImm,
             LoadImm64CallHelper = LoadImm64 CallHelper,
+            LoadImm64BufferReserve = LoadImm64 BufferReserve,
+            LoadImm64BufferCommit = LoadImm64 BufferCommit,
             LoadImm64Load32 = LoadImm64 Load32,
             LoadImm64Load64 = LoadImm64 Load64,
         }

@@ -265,11 +265,13 @@ impl Span<'_> {
     }
 
     /// Zeroes the bytes from `at` up to `end`.
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) fn zero(mut self, at: usize, end: usize) {
         let (first, rest) = self.slices(at, end - at);
         first.fill(0);
-        rest.fill(0);
+        if !rest.is_empty() {
+            rest.fill(0);
+        }
     }
 
     /// Stores the header that the span starts with.
