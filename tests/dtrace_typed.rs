@@ -3,6 +3,7 @@
 
 use perfring::bpf::btf::{Btf, BtfError, Kind, Layout, Value};
 use perfring::bpf::elf::Object;
+use perfring::bpf::map::UpdateFlags;
 use perfring::dtrace::{
     Aggregate, AggregationError, Aggregations, Distribution, Format, FormatError, Function, Item, RecordContext,
     RecordTypeError, RecordTypes, Session, SessionError, aggregation_drops,
@@ -180,6 +181,15 @@ fn aggregations_are_one_over_the_threads() {
         panic!("{row:?}")
     };
     assert_eq!((bytes % 256, negative), (4003 % 256, -4003));
+
+    // What has come to nothing is not the same as what was never there.
+    let map = &session.loaded().maps["all"];
+    let gone = 8_i64.to_ne_bytes();
+    let size = map.lookup(&gone).expect("can be read").expect("there").len();
+    map.update(&gone, &vec![0; size], UpdateFlags::Any).expect("a key that is there");
+    let tables = aggregations.read(session.loaded()).expect("can be read");
+    let row = tables[0].rows().iter().find(|row| row.key == gone).expect("its key is there");
+    assert_eq!(row.values[..3], [Aggregate::Count(0), Aggregate::Sum(0), Aggregate::Min(None)]);
 
     // What the program found of its probe.
     let seen = session.loaded().maps["seen"].lookup(&0_u32.to_ne_bytes()).expect("can be read").expect("an array");

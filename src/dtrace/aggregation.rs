@@ -253,7 +253,8 @@ impl Table<'_> {
         self.key()?.value(&row.key)
     }
 
-    /// The keys and what there is for them, the greatest last. Keys for which nothing was added are left out.
+    /// The keys and what there is for them, the greatest last. Of arrays, which have all keys from the start, those for which there is
+    /// nothing but 0 are left out.
     pub fn rows(&self) -> &[Row] {
         &self.rows
     }
@@ -355,10 +356,9 @@ fn typed(layout: &Layout) -> Option<Vec<Column>> {
 }
 
 fn plain(name: &str, offset: usize, layout: &Layout) -> Option<Column> {
-    let signed = matches!(layout.value(&vec![0; layout.size()]), Some(Value::Signed(_)));
-    let fits = layout.is_integer() && layout.size() <= 8;
-    let plain = Some((layout.size(), signed));
-    fits.then(|| Column { name: name.to_owned(), function: Function::Sum, offset, plain })
+    let zeros = [0; 8].get(..layout.size()).filter(|_| layout.is_integer())?;
+    let plain = Some((layout.size(), matches!(layout.value(zeros), Some(Value::Signed(_)))));
+    Some(Column { name: name.to_owned(), function: Function::Sum, offset, plain })
 }
 
 /// 8 bytes of a value.
@@ -393,6 +393,7 @@ impl Source {
         let map: &Map = loaded.maps.get(&self.map).ok_or_else(no_map)?;
         let wrong = |source| AggregationError::Map { map: self.map.clone(), source };
         let per_cpu = matches!(map.def().type_, MapType::PercpuArray | MapType::PercpuHash);
+        let has_all_keys = matches!(map.def().type_, MapType::Array | MapType::PercpuArray);
         let size = map.def().value_size as usize;
         let step = if per_cpu { size.next_multiple_of(8) } else { map.value_size() };
         // What is found twice, as others change the map meanwhile, is there once.
@@ -405,7 +406,7 @@ impl Source {
                     column.add(to, value);
                 }
             }
-            if !values.iter().all(Aggregate::is_nothing) {
+            if !has_all_keys || !values.iter().all(Aggregate::is_nothing) {
                 rows.insert(key, values);
             }
         }

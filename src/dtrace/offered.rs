@@ -12,6 +12,8 @@ use super::{
 use crate::kernel::{Tracepoint, online_cpus};
 #[cfg(feature = "symbols")]
 use crate::kernel::{UsdtSite, function_names, usdt_sites};
+#[cfg(feature = "symbols")]
+use std::collections::{HashMap, hash_map::Entry};
 
 /// How an event is opened.
 #[derive(Clone)]
@@ -144,12 +146,18 @@ fn of_file(pattern: &Pattern, found: &mut Vec<KernelProbe>) -> Result<(), Kernel
     }
     if provider == "usdt" {
         let mut all: Vec<(ProbeName, Vec<UsdtSite>)> = Vec::new();
+        let mut at = HashMap::<_, usize>::new();
         for site in usdt_sites(&path)? {
             let name = ProbeName::new("usdt", &path, &site.provider, &site.name);
-            match all.iter_mut().find(|(other, _)| *other == name) {
-                Some((_, sites)) => sites.push(site),
-                None if pattern.matches(&name) => all.push((name, vec![site])),
-                None => {}
+            if !pattern.matches(&name) {
+                continue;
+            }
+            match at.entry((site.provider.clone(), site.name.clone())) {
+                Entry::Occupied(at) => all[*at.get()].1.push(site),
+                Entry::Vacant(at) => {
+                    at.insert(all.len());
+                    all.push((name, vec![site]));
+                }
             }
         }
         for (name, sites) in all {
