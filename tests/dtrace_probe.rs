@@ -20,6 +20,18 @@ perfring::probe! {
     fn empty() = "test:dtrace_probe::empty";
 }
 
+/// Names that the macro could take for its own, where nothing is in scope.
+#[no_implicit_prelude]
+mod names {
+    ::perfring::probe! {
+        pub fn enabled(enabled: u64, arguments: &str, probe: bool) = "names:dtrace_probe::enabled";
+        pub(super) fn r#match(r#type: u64, r#match: i8) = "names:dtrace_probe::match";
+        pub(super) fn most(
+            a: u8, b: u16, c: u32, d: u64, e: usize, f: i8, g: i16, h: i32, i: i64, j: isize, k: bool, l: *const u8,
+        ) = "names:dtrace_probe::most";
+    }
+}
+
 /// Probes are the process's: tests that enable them take turns.
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -120,6 +132,27 @@ fn probes_are_found_by_their_names() {
     assert_eq!(info.args_text(), "text: &str, bytes: &[u8], sign: i32");
     let info = probes().map(|probe| probe.info()).find(|info| info.name.function == "work").expect("it is declared");
     assert_eq!(info.stability.to_string(), "Evolving");
+}
+
+#[test]
+fn probes_may_have_any_names() {
+    let _turn = turn();
+    let Fixture { mut session, events } = session(Session::builder().cpus(1));
+    assert_eq!(session.attach(&verified(&[&events], FILL), &pattern("names:::")).unwrap(), 3);
+    session.enable().unwrap();
+    names::enabled(1, "text", true);
+    names::r#match(2, -3);
+    names::most(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, true, std::ptr::null());
+    session.close().unwrap();
+    let mut counts = Vec::new();
+    session.read(|item| {
+        if let Item::Sample { data, .. } = item {
+            counts.push(half(data, 40));
+        }
+    });
+    assert_eq!(counts, [4, 2, 12]);
+    let info = probes().map(|probe| probe.info()).find(|info| info.name.name == "match").expect("it is declared");
+    assert_eq!(info.args_text(), "type: u64, match: i8");
 }
 
 #[test]

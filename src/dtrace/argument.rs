@@ -64,13 +64,18 @@ impl<'a> Arguments<'a> {
 
 /// What can be an argument of a probe: a number takes one word, text and bytes take two.
 pub trait Argument {
-    /// Puts it behind the others.
+    /// The words that it takes.
+    const WORDS: usize;
+
+    /// Puts it behind the others: as many words.
     fn put<'a>(&'a self, to: &mut Arguments<'a>);
 }
 
 macro_rules! numbers {
     ($($type:ty),*) => {$(
         impl Argument for $type {
+            const WORDS: usize = 1;
+
             #[inline]
             fn put<'a>(&'a self, to: &mut Arguments<'a>) {
                 // Numbers with a sign fill the word with it.
@@ -83,6 +88,8 @@ macro_rules! numbers {
 numbers!(u8, u16, u32, u64, usize, i8, i16, i32, i64, isize, bool);
 
 impl<T> Argument for *const T {
+    const WORDS: usize = 1;
+
     #[inline]
     fn put<'a>(&'a self, to: &mut Arguments<'a>) {
         to.word(self.addr() as u64);
@@ -90,6 +97,8 @@ impl<T> Argument for *const T {
 }
 
 impl<T> Argument for *mut T {
+    const WORDS: usize = 1;
+
     #[inline]
     fn put<'a>(&'a self, to: &mut Arguments<'a>) {
         to.word(self.addr() as u64);
@@ -97,6 +106,8 @@ impl<T> Argument for *mut T {
 }
 
 impl Argument for [u8] {
+    const WORDS: usize = 2;
+
     #[inline]
     fn put<'a>(&'a self, to: &mut Arguments<'a>) {
         to.bytes(self);
@@ -104,6 +115,8 @@ impl Argument for [u8] {
 }
 
 impl Argument for str {
+    const WORDS: usize = 2;
+
     #[inline]
     fn put<'a>(&'a self, to: &mut Arguments<'a>) {
         to.bytes(self.as_bytes());
@@ -111,6 +124,8 @@ impl Argument for str {
 }
 
 impl<T: Argument + ?Sized> Argument for &T {
+    const WORDS: usize = T::WORDS;
+
     #[inline]
     fn put<'a>(&'a self, to: &mut Arguments<'a>) {
         (**self).put(to);

@@ -148,7 +148,10 @@ impl Probe {
         let mut parts = self.name.splitn(4, ':');
         let mut part = || parts.next().unwrap_or_default();
         let name = ProbeName::new(part(), part(), part(), part());
-        let arg = |(name, type_): &(&str, &str)| ArgInfo { name: (*name).to_owned(), type_: (*type_).to_owned() };
+        let arg = |(name, type_): &(&str, &str)| ArgInfo {
+            name: name.trim_start_matches("r#").to_owned(),
+            type_: (*type_).to_owned(),
+        };
         ProbeInfo { name, args: self.args.iter().map(arg).collect(), stability: self.stability }
     }
 
@@ -201,10 +204,17 @@ pub fn probes() -> impl Iterator<Item = &'static Probe> {
 /// assert!(perfring::dtrace::probes().any(|probe| probe.info().name.name == "request-done"));
 /// ```
 ///
-/// The name has four parts; that is checked when it is compiled:
+/// The name has four parts, and the arguments take no more than [`MAX_ARGS`](crate::dtrace::MAX_ARGS) words; both is checked when it is
+/// compiled:
 ///
 /// ```compile_fail
 /// perfring::probe! { fn wrong() = "provider:name"; }
+/// ```
+///
+/// ```compile_fail
+/// perfring::probe! {
+///     fn wrong(a: &str, b: &str, c: &str, d: &str, e: &str, f: &str, g: u8) = "server:http:handle:request-start";
+/// }
 /// ```
 #[macro_export]
 macro_rules! probe {
@@ -220,18 +230,23 @@ macro_rules! probe {
         #[inline(always)]
         #[allow(clippy::too_many_arguments)]
         $vis fn $probe($($arg: $type),*) {
-            // What an enabled probe takes is not in the code of those that have it.
+            // What an enabled probe takes is not in the code of those that have it. No argument may have the name of the function, which
+            // would be taken for it.
             #[cold]
             #[inline(never)]
             #[allow(clippy::too_many_arguments)]
-            fn enabled($($arg: $type),*) {
+            fn __perfring_probe_is_enabled($($arg: $type),*) {
+                const _: () = assert!(
+                    0 $(+ <$type as $crate::dtrace::Argument>::WORDS)* <= $crate::dtrace::MAX_ARGS,
+                    "the arguments of a probe have no more than 12 words",
+                );
                 #[allow(unused_mut)]
                 let mut arguments = $crate::dtrace::Arguments::new();
                 $($crate::dtrace::Argument::put(&$arg, &mut arguments);)*
                 $probe::PROBE.fire(&arguments);
             }
             if $probe::is_enabled() {
-                enabled($($arg),*);
+                __perfring_probe_is_enabled($($arg),*);
             }
         }
 
