@@ -72,6 +72,29 @@ fn the_sample_prints_a_line_for_each_write() {
     });
 }
 
+/// However few pages there are, and whoever is too slow.
+#[test]
+fn what_is_not_printed_is_counted() {
+    if !allowed() {
+        return;
+    }
+    with_tracefs(|| {
+        let command = ["dd", "if=/dev/zero", "of=/dev/null", "bs=1", "count=30000", "status=none"];
+        let (status, out, err) = perfring(&[&[&object("sample"), "--ring-pages", "4", "--"], &command[..]].concat());
+        assert_eq!(status, 0, "{err}");
+        let summary = err.lines().next().expect("a summary");
+        let numbers: Vec<u64> = summary.split(' ').filter_map(|word| word.parse().ok()).collect();
+        let [fired, read, dropped] = numbers[..] else { panic!("{err}") };
+        let lost = err.lines().find_map(|line| {
+            let (count, _) = line.strip_prefix("perfring: ")?.split_once(" records of the kernel were lost")?;
+            Some(count.parse::<u64>().expect("a number"))
+        });
+        assert_eq!(fired + lost.unwrap_or(0), 30_000, "{err}");
+        let lines = out.lines().filter(|line| line.starts_with("CPU-")).count() as u64;
+        assert_eq!((lines, read + dropped), (read, fired), "{err}");
+    });
+}
+
 #[test]
 fn with_a_hash_the_context_is_never_completed() {
     if !allowed() {

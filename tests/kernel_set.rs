@@ -228,6 +228,36 @@ fn losses_are_counted_by_ring() {
 }
 
 #[test]
+fn what_is_lost_behind_the_last_record_is_counted() {
+    if !require_kernel(Need::OwnEvents) {
+        return;
+    }
+    let tid = std::fs::read_link("/proc/thread-self").expect("a thread");
+    let tid: u32 = tid.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok()).expect("its id");
+    let mut set = RingSet::builder()
+        .event(own_faults())
+        .target(SetTarget::Task { pid: tid })
+        .pages(1)
+        .delay(Duration::ZERO)
+        .open()
+        .expect("a set");
+    set.enable().expect("on");
+    touch(1000);
+    set.disable().expect("off");
+    let (mut samples, mut told) = (0, 0);
+    set.flush(|record| match record.expect("a whole record").decode().expect("a record").body {
+        Body::Sample(_) => samples += 1,
+        Body::Lost(lost) => told += lost.lost,
+        _ => {}
+    });
+    let events: Vec<_> = (0..set.rings().len()).filter_map(|ring| set.event(ring)).collect();
+    let happened: u64 = events.iter().map(|event| event.read().expect("a count").value).sum();
+    let Some(lost) = set.lost().expect("can be read") else { return println!("SKIPPED: the kernel does not count it") };
+    assert_eq!((told, samples + lost), (0, happened), "nothing in the rings tells of it");
+    assert!(happened >= 1000 && lost > 0, "{happened} {lost}");
+}
+
+#[test]
 fn a_drain_ends_while_the_kernel_writes() {
     if !require_kernel(Need::OwnEvents) {
         return;

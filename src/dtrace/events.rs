@@ -127,7 +127,7 @@ fn number(raw: &[u8]) -> Option<u32> {
 pub struct SourceStats {
     /// Probes that were fired.
     pub fired: u64,
-    /// Records that were lost before they got here.
+    /// Records that were lost before they got here; of a recording, as far as its records tell.
     pub lost: u64,
     /// Records that could not be decoded, or were damaged.
     pub damaged: u64,
@@ -150,6 +150,9 @@ pub(super) struct Events {
     only: Option<HashMap<u32, u32>>,
     kernel_chain: Vec<u64>,
     user_chain: Vec<u64>,
+    /// Samples that were lost as `LOST_SAMPLES` records say: those that the hardware lost, and at the end of a recording, once more,
+    /// what found no space.
+    lost_samples: u64,
     stats: SourceStats,
 }
 
@@ -162,6 +165,7 @@ impl Events {
             only: None,
             kernel_chain: Vec::new(),
             user_chain: Vec::new(),
+            lost_samples: 0,
             stats: SourceStats::default(),
         }
     }
@@ -171,8 +175,13 @@ impl Events {
         &mut self.events
     }
 
-    pub(super) fn stats(&self) -> SourceStats {
-        SourceStats { unknown_tasks: self.tasks.unknown(), ..self.stats }
+    /// What came of the records, and how many the kernel itself says that were lost, where it was asked.
+    pub(super) fn stats(&self, lost: Option<u64>) -> SourceStats {
+        let lost = match lost {
+            Some(lost) => lost.max(self.stats.lost).saturating_add(self.lost_samples),
+            None => self.stats.lost.max(self.lost_samples),
+        };
+        SourceStats { unknown_tasks: self.tasks.unknown(), lost, ..self.stats }
     }
 
     /// Fires for this process only, which has one thread, and for those that it makes.
@@ -206,7 +215,8 @@ impl Events {
     pub(super) fn fire(&mut self, session: &mut Session, event: Option<usize>, decoded: &Decoded<'_>) {
         match &decoded.body {
             Body::Sample(sample) => self.fire_sample(session, event, sample),
-            Body::Lost(lost) => self.stats.lost += lost.lost,
+            Body::Lost(lost) => self.stats.lost = self.stats.lost.saturating_add(lost.lost),
+            Body::LostSamples(lost) => self.lost_samples = self.lost_samples.saturating_add(lost.lost),
             _ => {
                 self.follow(decoded);
                 self.tasks.see(decoded);

@@ -382,6 +382,6 @@ impl KernelSource {
 
     /// What came of the records.
     pub fn stats(&self) -> SourceStats {
-        self.events.stats()
+        self.events.stats(self.set.lost().ok().flatten().or(Some(0)))
     }
 }

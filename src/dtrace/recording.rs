@@ -211,6 +211,6 @@ impl RecordedProbes {
 
     /// What came of the records.
     pub fn stats(&self) -> SourceStats {
-        self.events.stats()
+        self.events.stats(None)
     }
 }

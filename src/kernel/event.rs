@@ -306,7 +306,7 @@ impl Event {
         counts.pop().ok_or(Error::ReadLength { bytes: 0, format })
     }
 
-    fn read_format(&self) -> ReadFormat {
+    pub(super) fn read_format(&self) -> ReadFormat {
         ReadFormat::from_bits_retain(self.attr.read_format)
     }
 

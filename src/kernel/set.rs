@@ -3,10 +3,12 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::kernel::{ClockId, DecoderError, Error, Event, EventBuilder, SampleType, Target, cpu, sys};
+use crate::kernel::{
+    ClockId, DecoderError, Error, Event, EventBuilder, ReadFormat, SampleType, Software, Target, cpu, sys,
+};
 use crate::merge::{Merge, MergeDrain, MergeStats, Peek, Stream, StreamError};
 use crate::record::{Attr, Body, ByteOrder, DecodeError, Decoded, Decoder, RecordType};
 use crate::ring::{Consumer, Drain, ReadError, Record, Wait};
@@ -143,6 +145,7 @@ impl RingSetBuilder {
     ///
     /// [`SetError`]
     pub fn open(self) -> Result<RingSet, SetError> {
+        let counts_lost = counts_lost();
         let mut clock = None;
         let mut events = Vec::new();
         for (number, event) in self.events.into_iter().enumerate() {
@@ -159,6 +162,9 @@ impl RingSetBuilder {
                 return Err(SetError::Clocks { event: number, clock: own, first });
             }
             event.attr_mut().sample_type |= SampleType::TIME.bits();
+            if counts_lost {
+                event.attr_mut().read_format |= ReadFormat::LOST.bits();
+            }
             events.push(event);
         }
         let clock = clock.ok_or(SetError::NoEvent)?;
@@ -228,7 +234,33 @@ struct SetRing {
     is_open: bool,
     /// Its CPU or task went: nothing more will be written.
     has_ended: bool,
+    /// What events lost that were here before.
+    lost_before: u64,
     stats: RingStats,
+}
+
+impl SetRing {
+    /// Records that found no space, as far as the kernel counts them.
+    fn lost(&self) -> Result<u64, Error> {
+        let counted = |event: &&Event| event.read_format().contains(ReadFormat::LOST);
+        let now = self.event.as_ref().filter(counted).map(Event::read).transpose()?;
+        Ok(self.lost_before.saturating_add(now.and_then(|count| count.lost).unwrap_or(0)))
+    }
+
+    /// Closes the event, or replaces it.
+    fn replace(&mut self, event: Option<Event>) {
+        if let Ok(lost) = self.lost() {
+            self.lost_before = lost;
+        }
+        self.event = event;
+    }
+}
+
+/// Whether the kernel counts what events lose: since Linux 6.0.
+fn counts_lost() -> bool {
+    static COUNTS: OnceLock<bool> = OnceLock::new();
+    let dummy = || EventBuilder::software(Software::Dummy).exclude_kernel(true).exclude_hv(true).disabled(true);
+    *COUNTS.get_or_init(|| dummy().read_format(ReadFormat::LOST).open(Target::CallingThread).is_ok())
 }
 
 /// What was read of a ring of a [`RingSet`], and what was not.
@@ -240,8 +272,8 @@ pub struct RingStats {
     pub event: usize,
     /// Records that were delivered.
     pub records: u64,
-    /// Records that found no space, as the `LOST` records say that were delivered. Those that were lost behind the last record
-    /// are known to [`Event::read`](crate::kernel::Event::read) only, with `ReadFormat::LOST`.
+    /// Records that found no space, as the `LOST` records say that were delivered. Those that were lost behind the last record are in
+    /// [`RingSet::lost`] only.
     pub lost: u64,
     /// Samples that the hardware lost, as the `LOST_SAMPLES` records say.
     pub lost_samples: u64,
@@ -315,8 +347,9 @@ impl Peek for SlotDrain<'_> {
 /// delivered, and they are given back. One that comes online gets rings. Both are noticed by [`wait`](Self::wait), within a
 /// second.
 ///
-/// The set turns on `sample_id_all` and `TIME` in every event, and lets their times be of `CLOCK_MONOTONIC` unless they
-/// choose a clock, which has to be the same for all. Who wrote a record is known by its ring, so nothing needs ids.
+/// The set turns on `sample_id_all` and `TIME` in every event, `LOST` in its `read_format` where the kernel knows it, and lets their
+/// times be of `CLOCK_MONOTONIC` unless they choose a clock, which has to be the same for all. Who wrote a record is known by its ring,
+/// so nothing needs ids.
 ///
 /// ```no_run
 /// use perfring::kernel::{EventBuilder, RingSet, Software};
@@ -468,7 +501,8 @@ impl RingSet {
             match (self.merge.streams_mut().get_mut(ring), self.rings.get_mut(ring)) {
                 (Some(slot), Some(known)) => {
                     *slot = Slot(Some(consumer));
-                    (known.event, known.is_open, known.has_ended) = (Some(event), true, false);
+                    known.replace(Some(event));
+                    (known.is_open, known.has_ended) = (true, false);
                 }
                 _ => {
                     self.merge.push(Slot(Some(consumer)));
@@ -481,7 +515,8 @@ impl RingSet {
                         errors: 0,
                         wakeups: 0,
                     };
-                    self.rings.push(SetRing { event: Some(event), is_open: true, has_ended: false, stats });
+                    let event = Some(event);
+                    self.rings.push(SetRing { event, is_open: true, has_ended: false, lost_before: 0, stats });
                 }
             }
         }
@@ -550,7 +585,7 @@ impl RingSet {
                 slot.0 = None;
                 ring.is_open = false;
                 if !keeps_events {
-                    ring.event = None;
+                    ring.replace(None);
                 }
             }
         }
@@ -611,8 +646,7 @@ impl RingSet {
     /// The [delay](RingSetBuilder::delay) does not matter here, nor does the order of time: whoever reads the recording sorts
     /// it. For that, all events need [`IDENTIFIER`](SampleType::IDENTIFIER), and the recorder tells their [`attr`](Self::attr)s
     /// and [`ids`](Self::ids). Nothing is looked at, so [`RingStats`] do not count these records, nor what their `LOST` records
-    /// say; how many were lost of a ring is known to [`Event::read`], with
-    /// [`ReadFormat::LOST`](crate::kernel::ReadFormat::LOST).
+    /// say; how many were lost [`lost`](Self::lost) knows.
     ///
     /// ```no_run
     /// # use perfring::kernel::{EventBuilder, RingSet, SampleType};
@@ -653,6 +687,21 @@ impl RingSet {
     /// What was read of each ring, and what was not, by the rings' numbers. Rings that are gone stay.
     pub fn rings(&self) -> impl ExactSizeIterator<Item = RingStats> + '_ {
         self.rings.iter().map(|ring| ring.stats)
+    }
+
+    /// Records that found no space in the rings, those that are gone included, as the kernel counts them: also what was lost behind the
+    /// last record, of which nothing in the rings tells. None where it does not count them: before Linux 6.0.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Event::read`].
+    pub fn lost(&self) -> Result<Option<u64>, Error> {
+        let counts = self.attrs.iter().all(|attr| attr.read_format.contains(ReadFormat::LOST));
+        let mut sum = 0_u64;
+        for ring in &self.rings {
+            sum = sum.saturating_add(ring.lost()?);
+        }
+        Ok(counts.then_some(sum))
     }
 
     /// What was delivered of all rings: records, late ones and defects.

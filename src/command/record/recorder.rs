@@ -261,6 +261,10 @@ impl<'a> Recorder<'a> {
                 self.written(result)?;
             }
         }
+        // What was lost behind the last record only the kernel knows.
+        if let Ok(Some(lost)) = self.set.lost() {
+            seen.lost = seen.lost.max(lost);
+        }
         let path = self.path.clone();
         let written = self.writer.finish().map_err(|error| named(&path, error))?;
         if !self.arguments.quiet {
@@ -275,7 +279,7 @@ impl<'a> Recorder<'a> {
 
 fn summarize(path: &Option<PathBuf>, written: &Written, seen: &Seen) {
     let Some(path) = path else {
-        return say!("{} bytes of records", written.data);
+        return say!("{} bytes of records, {} lost", written.data, seen.lost);
     };
     let compressed = match written.plain {
         0 => String::new(),
