@@ -252,7 +252,10 @@ impl<W: Write> Output<W> {
         self.print(&mut drain)?;
         drop(drain);
         let records = set.stats().delivered;
-        let lost: u64 = set.rings().map(|ring| ring.lost + ring.lost_samples).sum();
+        // What was lost behind the last record only the kernel knows; what the hardware lost only the records.
+        let told: u64 = set.rings().map(|ring| ring.lost).sum();
+        let lost = set.lost().map_err(io::Error::other)?.unwrap_or(told).max(told);
+        let lost = lost + set.rings().map(|ring| ring.lost_samples).sum::<u64>();
         let wakeups: u64 = set.rings().map(|ring| ring.wakeups).sum();
         writeln!(self.out, "{records} records, {lost} lost, {wakeups} wake-ups")?;
         self.out.flush()
