@@ -5,7 +5,8 @@
 mod common;
 
 use common::{Need, is_root, require_kernel, with_tracefs};
-use std::process::Command;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Command, Stdio};
 
 /// The status, the standard output and the standard error.
 fn perfring(arguments: &[&str]) -> (i32, String, String) {
@@ -178,6 +179,64 @@ fn observed() {
             assert_eq!(std::hint::black_box(perfring_test_observed(number)), number);
         }
     }
+}
+
+/// Threads that the process makes, and what each of them writes.
+const THREADS: u64 = 20;
+const WRITES: u64 = 100;
+
+/// In the process that is observed: makes threads once it is told to.
+#[test]
+fn observed_threads() {
+    if std::env::var_os("PERFRING_TEST_OBSERVED").is_none() {
+        return;
+    }
+    std::io::stdin().read_line(&mut String::new()).expect("a line");
+    let mut null = std::fs::File::options().write(true).open("/dev/null").expect("it is there");
+    for _ in 0..THREADS {
+        let mut null = null.try_clone().expect("a descriptor");
+        let write = move || (0..WRITES).for_each(|_| assert_eq!(null.write(b"x").expect("it takes all"), 1));
+        std::thread::spawn(write).join().expect("a thread");
+    }
+    null.write_all(b"the last").expect("it takes all");
+}
+
+#[test]
+fn of_a_process_nothing_is_missed_that_later_threads_do() {
+    if !allowed() {
+        return;
+    }
+    with_tracefs(|| {
+        let mut child = Command::new(std::env::current_exe().expect("this binary"))
+            .args(["observed_threads", "--exact", "--quiet"])
+            .env("PERFRING_TEST_OBSERVED", "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("this binary");
+        let pid = child.id();
+        let mut perfring = Command::new(env!("CARGO_BIN_EXE_perfring"))
+            .args(["dtrace", &object("sample"), "--probe", "on_write=dtrace:::BEGIN", "-p", &pid.to_string()])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the command runs");
+        let mut out = BufReader::new(perfring.stdout.take().expect("a pipe"));
+        // What BEGIN sends is printed once all is observed.
+        let mut first = String::new();
+        out.read_line(&mut first).expect("a line");
+        child.stdin.take().expect("a pipe").write_all(b"go\n").expect("somebody reads");
+        let mut rest = String::new();
+        out.read_to_string(&mut rest).expect("text");
+        let output = perfring.wait_with_output().expect("it ends with the process");
+        assert!(child.wait().expect("it ends").success());
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{err}");
+        let lines: Vec<_> = rest.lines().filter_map(parse).collect();
+        assert!(lines.iter().all(|numbers| numbers[2] == i64::from(pid)), "{rest}");
+        // And what the test harness itself may have to say.
+        assert!((THREADS * WRITES + 1..THREADS * WRITES + 20).contains(&(lines.len() as u64)), "{} {err}", lines.len());
+    });
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn observed() {
         assert!(start.elapsed() < Duration::from_secs(20), "nobody raised the semaphore");
         std::thread::yield_now();
     }
-    // It is raised by the event of the first thread; that of this one comes later.
+    // It is raised when the first event is opened; they are enabled when all are.
     std::thread::sleep(Duration::from_millis(500));
     for number in 0..TIMES {
         perfring_test_usdt(-5, number);

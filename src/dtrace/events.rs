@@ -139,6 +139,29 @@ pub struct SourceStats {
     pub own: u64,
 }
 
+/// Whose samples fire, where all are recorded.
+#[derive(Debug)]
+pub(super) enum Only {
+    /// Those of a process.
+    Process(u32),
+    /// Those of processes, by the number of their threads, and of those that they make.
+    Family(HashMap<u32, u32>),
+}
+
+impl Only {
+    /// A process that has one thread, and those that it makes.
+    pub(super) fn family(pid: u32) -> Self {
+        Self::Family(HashMap::from([(pid, 1)]))
+    }
+
+    fn has(&self, pid: u32) -> bool {
+        match self {
+            Self::Process(own) => *own == pid,
+            Self::Family(all) => all.contains_key(&pid),
+        }
+    }
+}
+
 /// Makes firings of records.
 #[derive(Debug)]
 pub(super) struct Events {
@@ -146,8 +169,7 @@ pub(super) struct Events {
     pub(super) tasks: Tasks,
     /// The process whose samples are left out.
     own: Option<u32>,
-    /// Where only some processes are observed: their threads, counted.
-    only: Option<HashMap<u32, u32>>,
+    only: Option<Only>,
     kernel_chain: Vec<u64>,
     user_chain: Vec<u64>,
     /// Samples that were lost as `LOST_SAMPLES` records say: those that the hardware lost, and at the end of a recording, once more,
@@ -184,14 +206,14 @@ impl Events {
         SourceStats { unknown_tasks: self.tasks.unknown(), lost, ..self.stats }
     }
 
-    /// Fires for this process only, which has one thread, and for those that it makes.
-    pub(super) fn only(&mut self, pid: u32) {
-        self.only = Some(HashMap::from([(pid, 1)]));
+    /// Fires for these processes only.
+    pub(super) fn only(&mut self, only: Option<Only>) {
+        self.only = only;
     }
 
     /// Keeps account of the processes that are observed.
     fn follow(&mut self, decoded: &Decoded<'_>) {
-        let Some(only) = &mut self.only else { return };
+        let Some(Only::Family(only)) = &mut self.only else { return };
         match &decoded.body {
             Body::Fork(task) if only.contains_key(&task.ppid) => *only.entry(task.pid).or_default() += 1,
             Body::Exit(task) => {
@@ -236,7 +258,7 @@ impl Events {
             self.stats.own += 1;
             return;
         }
-        if self.only.as_ref().is_some_and(|only| !only.contains_key(&pid)) {
+        if self.only.as_ref().is_some_and(|only| !only.has(pid)) {
             return;
         }
         let cpu = sample.cpu().unwrap_or(0);

@@ -1,7 +1,7 @@
 //! Programs at the probes that the kernel offers, and the events that fire them.
 
 use super::error::SessionError;
-use super::events::{Event, Events, SourceStats, What};
+use super::events::{Event, Events, Only, SourceStats, What};
 use super::item::ProbeId;
 use super::name::{Pattern, PatternError, ProbeName};
 use super::offered::{KernelProbe, Opens, kernel_probes};
@@ -12,11 +12,12 @@ use crate::bpf::insn::{Callee, Op};
 use crate::bpf::{HelperId, Program, ProgramType};
 use crate::kernel::{self, EventBuilder, RingSet, SampleType, SetError, SetTarget, Software, online_cpus};
 use crate::record::Arch;
-use crate::ring::Wait;
+use crate::ring::{Wait, pidfd, poll_any};
 #[cfg(feature = "symbols")]
 use crate::{dtrace::operand::operands, dtrace::program_type::MAX_ARGS, kernel::UsdtSite};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 use thiserror::Error;
 
 /// Why probes of the kernel cannot be found or enabled.
@@ -133,6 +134,8 @@ impl std::fmt::Debug for KernelProbes {
     }
 }
 
+/// How often it is looked whether a process has ended that is observed among all.
+const LOOK: Duration = Duration::from_millis(50);
 /// Bytes of the user's stack that samples of functions have.
 const STACK: u32 = 512;
 /// Pages of the kernel's rings together, about.
@@ -219,63 +222,122 @@ impl KernelProbes {
 
     /// Opens the events, which are disabled yet.
     ///
+    /// Of a process ([`SetTarget::Threads`]) nothing is missed that threads do which it makes later: what all processes do is recorded,
+    /// and that of others left out. Where the system does not allow that, the threads are observed themselves, and new ones are found
+    /// within a second.
+    ///
     /// # Errors
     /// [`KernelProbeError`]
     pub fn open(self, target: SetTarget) -> Result<KernelSource, KernelProbeError> {
-        // Probes of functions are not inherited: what the command's children do is found among what all do.
+        let pages = self.pages;
+        let stack = self.stack.unwrap_or(STACK);
+        let wakeup_events = self.wakeup_events;
         let has_functions = self.chosen.iter().any(|chosen| chosen.probe.what.is_in_process());
-        let (on, only) = match target {
-            SetTarget::Task { pid } if has_functions => (SetTarget::Cpus, Some(pid)),
-            target => (target, None),
-        };
-        let inherit = matches!(on, SetTarget::Task { .. });
-        let what = SampleType::TID | SampleType::TIME | SampleType::CPU | SampleType::PERIOD | SampleType::ADDR;
-        let cpus = online_cpus()?.len();
-        let rings = (self.chosen.len().min(TOGETHER) + 1) * cpus;
-        let pages = self.pages.unwrap_or_else(|| (ALL_PAGES / rings).clamp(8, 256).next_power_of_two());
-        let tasks = EventBuilder::software(Software::Dummy)
-            .sample_type(what)
-            .comm(true)
-            .task(true)
-            .inherit(inherit)
-            .disabled(true);
-        let mut set = RingSet::builder().target(on).pages(pages).event(tasks);
-        let mut events = vec![Event::new(What::Other { cpu: None }, Vec::new())];
-        for Chosen { probe, probes, wants, by_number } in together(self.chosen) {
-            for (builder, of_event) in builders(&probe)? {
-                let mut what = what
-                    | if matches!(probe.opens, Opens::Tracepoint(_)) { SampleType::RAW } else { SampleType::empty() };
-                let mut builder = builder.inherit(inherit).disabled(true);
-                builder = match self.wakeup_events {
-                    Some(events) => builder.wakeup_events(events),
-                    // Pages have at least 4096 bytes.
-                    None => builder.wakeup_watermark(u32::try_from(pages * 1024).unwrap_or(u32::MAX)),
-                };
-                if wants.callchain {
-                    what |= SampleType::CALLCHAIN;
-                }
-                if let (true, Some(arch)) = (wants.regs, Arch::NATIVE) {
-                    what |= SampleType::REGS_USER;
-                    builder = builder.sample_regs_user(arch.general_registers());
-                }
-                if wants.stack {
-                    what |= SampleType::STACK_USER;
-                    builder = builder.sample_stack_user(self.stack.unwrap_or(STACK));
-                }
-                set = set.event(builder.sample_type(what));
-                events.push(Event { by_number: by_number.clone(), ..Event::new(of_event, probes.clone()) });
+        let chosen = together(self.chosen);
+        let open = |on| open_set(&chosen, on, pages, stack, wakeup_events);
+        let mut process = None;
+        let (set, events, only) = match target {
+            // Probes of functions are not inherited: what the command's children do is found among what all do.
+            SetTarget::Task { pid } if has_functions => {
+                let (set, events) = open(SetTarget::Cpus)?;
+                (set, events, Some(Only::family(pid)))
             }
-        }
-        let mut source = KernelSource { set: set.open()?, events: Events::new(events, true) };
-        if let Some(pid) = only {
-            source.events.only(pid);
-        }
+            SetTarget::Threads { pid } => {
+                let found = Process::find(pid)?;
+                match open(SetTarget::Cpus) {
+                    Err(KernelProbeError::Set(SetError::Kernel(kernel::Error::Permission { .. }))) => {
+                        let (set, events) = open(target)?;
+                        (set, events, None)
+                    }
+                    opened => {
+                        let (set, events) = opened?;
+                        let only = Only::Process(found.pid);
+                        process = Some(found);
+                        (set, events, Some(only))
+                    }
+                }
+            }
+            target => {
+                let (set, events) = open(target)?;
+                (set, events, None)
+            }
+        };
+        let mut source = KernelSource { set, events: Events::new(events, true), process };
+        source.events.only(only);
         match target {
             SetTarget::Task { pid } | SetTarget::Threads { pid } => source.events.tasks.look_at(pid),
             _ => source.events.tasks.look_at_all(),
         }
         Ok(source)
     }
+}
+
+/// A process that is observed among all.
+#[derive(Debug)]
+struct Process {
+    pid: u32,
+    /// Readable once it has ended.
+    fd: OwnedFd,
+}
+
+impl Process {
+    /// That of a thread.
+    fn find(tid: u32) -> Result<Self, SetError> {
+        let failed = |source| SetError::Threads { pid: tid, source };
+        let status = std::fs::read(format!("/proc/{tid}/status")).map_err(failed)?;
+        let status = String::from_utf8_lossy(&status);
+        let pid = status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok()).unwrap_or(tid);
+        Ok(Self { pid, fd: pidfd(pid).map_err(failed)? })
+    }
+
+    fn has_ended(&self) -> bool {
+        poll_any([self.fd.as_fd()], Some(Instant::now())).unwrap_or(false)
+    }
+}
+
+/// Opens the events, and the one that tells of processes and their names.
+fn open_set(
+    chosen: &[Chosen],
+    on: SetTarget,
+    pages: Option<usize>,
+    stack: u32,
+    wakeup_events: Option<u32>,
+) -> Result<(RingSet, Vec<Event>), KernelProbeError> {
+    let inherit = matches!(on, SetTarget::Task { .. });
+    let what = SampleType::TID | SampleType::TIME | SampleType::CPU | SampleType::PERIOD | SampleType::ADDR;
+    let cpus = online_cpus()?.len();
+    let rings = (chosen.len() + 1) * cpus;
+    let pages = pages.unwrap_or_else(|| (ALL_PAGES / rings).clamp(8, 256).next_power_of_two());
+    let tasks =
+        EventBuilder::software(Software::Dummy).sample_type(what).comm(true).task(true).inherit(inherit).disabled(true);
+    let mut set = RingSet::builder().target(on).pages(pages).event(tasks);
+    let mut events = vec![Event::new(What::Other { cpu: None }, Vec::new())];
+    for Chosen { probe, probes, wants, by_number } in chosen {
+        for (builder, of_event) in builders(probe)? {
+            let mut what =
+                what | if matches!(probe.opens, Opens::Tracepoint(_)) { SampleType::RAW } else { SampleType::empty() };
+            let mut builder = builder.inherit(inherit).disabled(true);
+            builder = match wakeup_events {
+                Some(events) => builder.wakeup_events(events),
+                // Pages have at least 4096 bytes.
+                None => builder.wakeup_watermark(u32::try_from(pages * 1024).unwrap_or(u32::MAX)),
+            };
+            if wants.callchain {
+                what |= SampleType::CALLCHAIN;
+            }
+            if let (true, Some(arch)) = (wants.regs, Arch::NATIVE) {
+                what |= SampleType::REGS_USER;
+                builder = builder.sample_regs_user(arch.general_registers());
+            }
+            if wants.stack {
+                what |= SampleType::STACK_USER;
+                builder = builder.sample_stack_user(stack);
+            }
+            set = set.event(builder.sample_type(what));
+            events.push(Event { by_number: by_number.clone(), ..Event::new(of_event, probes.clone()) });
+        }
+    }
+    Ok((set.open()?, events))
 }
 
 /// The events of a probe, and what their samples are.
@@ -327,6 +389,8 @@ fn calls(program: &Program, id: HelperId) -> bool {
 pub struct KernelSource {
     set: RingSet,
     events: Events,
+    /// Where all are recorded for the sake of one.
+    process: Option<Process>,
 }
 
 impl KernelSource {
@@ -347,12 +411,24 @@ impl KernelSource {
     }
 
     /// Waits until there is something to read, or [`KernelProbes::wakeup_events`] wakes this thread, but no longer than `timeout`. What is
-    /// there then can be read, also where it is less than wakes.
+    /// there then can be read, also where it is less than wakes. [`Wait::Closed`] says that what is observed has ended: what is left
+    /// [`fire_all`](Self::fire_all) reads.
     ///
     /// # Errors
     /// [`KernelProbeError::Set`]
     pub fn wait(&mut self, timeout: Duration) -> Result<Wait, KernelProbeError> {
-        Ok(self.set.wait(Some(timeout))?)
+        let Some(process) = &self.process else { return Ok(self.set.wait(Some(timeout))?) };
+        let start = Instant::now();
+        loop {
+            if process.has_ended() {
+                return Ok(Wait::Closed);
+            }
+            let left = timeout.saturating_sub(start.elapsed());
+            let wait = self.set.wait(Some(left.min(LOOK)))?;
+            if wait != Wait::TimedOut || left <= LOOK {
+                return Ok(wait);
+            }
+        }
     }
 
     /// Fires what the records say that are old enough to be in the order of time, `most` of them at the most; gives how many records

@@ -64,6 +64,8 @@ mod shared;
 mod source;
 #[cfg(not(perfring_loom))]
 mod sys;
+#[cfg(all(feature = "dtrace", feature = "kernel"))]
+pub(crate) use sys::pidfd;
 #[cfg(all(feature = "dtrace", not(perfring_loom)))]
 pub(crate) use sys::poll_any;
 mod time_page;

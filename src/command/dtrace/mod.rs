@@ -78,7 +78,7 @@ pub(super) struct Arguments {
     /// Observe the whole system.
     #[arg(short, long, conflicts_with_all = ["pid", "input"])]
     all: bool,
-    /// Observe the threads of a process.
+    /// Observe a process: all its threads, those too that it makes later; what it forks is not of it.
     #[arg(short, long, value_name = "PID", conflicts_with_all = ["command", "input"], value_parser = clap::value_parser!(u32).range(1..))]
     pid: Option<u32>,
     /// Fire the probes of a recording: perf.data, a directory of it, a stream (-), or a ring image.
