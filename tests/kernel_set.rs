@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use common::{Need, Pages, require_kernel};
 use perfring::kernel::{
-    AsyncRing, AsyncRingSet, ClockId, EventBuilder, ReadFormat, RingSet, SampleType, SetError, SetTarget, Software,
-    Target,
+    AsyncRing, AsyncRingSet, ClockId, Error, EventBuilder, ReadFormat, RingSet, SampleType, SetError, SetTarget,
+    Software, Target,
 };
 use perfring::record::{Body, ByteOrder, Decoder, RecordType};
 use perfring::ring::Wait;
@@ -195,6 +195,23 @@ fn what_was_held_back_becomes_ready() {
         }
     }
     assert_eq!(set.stats().late, 0);
+}
+
+#[test]
+fn more_events_than_descriptors_are_refused_at_once() {
+    const NAME: &str = "more_events_than_descriptors_are_refused_at_once";
+    const LIMIT: u64 = 100;
+    if std::env::var_os("PERFRING_TEST_LIMITED").is_none() {
+        let script = format!("ulimit -n {LIMIT}; exec \"$0\" {NAME} --exact");
+        let exe = std::env::current_exe().expect("this binary");
+        let mut shell = std::process::Command::new("sh");
+        let output = shell.args(["-c", &script]).arg(exe).env("PERFRING_TEST_LIMITED", "1").output().expect("a shell");
+        return assert!(output.status.success(), "{output:?}");
+    }
+    let builder = RingSet::builder().target(SetTarget::Task { pid: std::process::id() });
+    let refused = (0..=LIMIT).fold(builder, |set, _| set.event(event(Software::Dummy))).open().err();
+    let is_limit = matches!(refused, Some(SetError::Kernel(Error::TooManyFiles { limit: Some(LIMIT) })));
+    assert!(is_limit, "{refused:?}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::bpf::{Event, Loaded, Loader, Machine};
 use crate::merge::Merge;
 use crate::record::{Decoder, SampleType};
 use crate::ring::Wake;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -136,6 +137,8 @@ impl SessionBuilder {
             names: Vec::new(),
             ringbufs: Vec::new(),
             probes: Vec::new(),
+            by_name: HashMap::new(),
+            enablings: 0,
             enabled: false,
             closed: false,
             read: 0,

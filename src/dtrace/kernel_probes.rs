@@ -15,7 +15,7 @@ use crate::record::Arch;
 use crate::ring::{Wait, pidfd, poll_any};
 #[cfg(feature = "symbols")]
 use crate::{dtrace::operand::operands, dtrace::program_type::MAX_ARGS, kernel::UsdtSite};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -123,6 +123,8 @@ impl Wants {
 #[derive(Default)]
 pub struct KernelProbes {
     chosen: Vec<Chosen>,
+    /// Where they are.
+    by_event: HashMap<ProbeName, usize>,
     pages: Option<usize>,
     stack: Option<u32>,
     wakeup_events: Option<u32>,
@@ -205,7 +207,9 @@ impl KernelProbes {
             let is_function = probe.what.is_in_process();
             let wants =
                 Wants { regs: regs || is_function, stack: is_function, callchain: calls(program, HelperId::GET_STACK) };
-            match self.chosen.iter_mut().find(|other| other.probe.opens == probe.opens) {
+            let new = self.chosen.len();
+            let at = probe.event_name().map_or(new, |name| *self.by_event.entry(name).or_insert(new));
+            match self.chosen.get_mut(at) {
                 Some(same) => {
                     if !same.probes.contains(&id) {
                         same.probes.push(id);

@@ -37,22 +37,6 @@ pub(super) enum Opens {
     },
 }
 
-impl PartialEq for Opens {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Tracepoint(one), Self::Tracepoint(other)) => one == other,
-            (
-                Self::Function { path, function, returns },
-                Self::Function { path: path2, function: function2, returns: returns2 },
-            ) => (path, function, returns) == (path2, function2, returns2),
-            #[cfg(feature = "symbols")]
-            (Self::Usdt { path, sites }, Self::Usdt { path: path2, sites: sites2 }) => (path, sites) == (path2, sites2),
-            // Two clocks of one rate are two clocks: one may be of one CPU.
-            _ => false,
-        }
-    }
-}
-
 /// A probe that the kernel offers.
 #[derive(Clone)]
 pub struct KernelProbe {
@@ -68,6 +52,15 @@ impl std::fmt::Debug for KernelProbe {
 }
 
 impl KernelProbe {
+    /// What its event is known by, where other probes may have the same. Two clocks of one rate are two: one may be of one CPU.
+    pub(super) fn event_name(&self) -> Option<ProbeName> {
+        match &self.opens {
+            Opens::Tracepoint(name) => Some(ProbeName::new("tracepoint", name, "", "")),
+            Opens::Clock { .. } => None,
+            _ => Some(self.info.name.clone()),
+        }
+    }
+
     /// What is known of it.
     pub fn info(&self) -> &ProbeInfo {
         &self.info

@@ -15,6 +15,7 @@ use crate::bpf::{Event, Loaded, Machine, Program, RunOptions};
 use crate::merge::{Merge, Merged, StreamError};
 use crate::record::{Attr, ByteOrder, Decoder};
 use crate::ring::{Consumer, Ring, Wake, poll_any};
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -72,6 +73,10 @@ pub struct Session {
     pub(super) names: Vec<RingName>,
     pub(super) ringbufs: Vec<(RingName, Consumer)>,
     pub(super) probes: Vec<Attached>,
+    /// The indices of the probes.
+    pub(super) by_name: HashMap<ProbeName, usize>,
+    /// How many programs the probes have.
+    pub(super) enablings: u32,
     pub(super) enabled: bool,
     pub(super) closed: bool,
     pub(super) read: u64,
@@ -183,19 +188,18 @@ impl Session {
         if kind == Kind::Tracepoint && !matches!(source, Source::External) {
             return Err(type_());
         }
-        let found = self.probes.iter().position(|probe| probe.info.name == info.name);
-        let at = found.unwrap_or(self.probes.len());
-        let ecb_id = self.probes.iter().map(|probe| probe.enablings.len() as u32).sum::<u32>() + 1;
+        let at = *self.by_name.entry(info.name.clone()).or_insert(self.probes.len());
+        self.enablings += 1;
         let enabling = Enabling {
             core: self.core.clone(),
             program: program.clone(),
             kind,
             probe_id: at as u32 + 1,
-            ecb_id,
+            ecb_id: self.enablings,
             stability: info.stability,
             counts: Arc::new(Counts::default()),
         };
-        if found.is_none() {
+        if at == self.probes.len() {
             self.probes.push(Attached { info, source, enablings: Vec::new(), fired: 0, skipped_before: 0, skipped: 0 });
         }
         self.probes[at].enablings.push(enabling);

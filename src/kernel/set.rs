@@ -199,6 +199,11 @@ impl RingSetBuilder {
             held: None,
         };
         let places = set.places_now()?;
+        // Before the kernel is asked for each of them, which may take it long.
+        let limit = sys::nofile_limit();
+        if limit.is_some_and(|limit| (places.len() * set.events.len()) as u64 > limit) {
+            return Err(Error::TooManyFiles { limit }.into());
+        }
         let mut gone = None;
         for place in places {
             match set.open_place(place) {

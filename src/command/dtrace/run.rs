@@ -230,8 +230,9 @@ impl Trace<'_> {
             (Some(command), _) => SetTarget::Task { pid: command.pid() },
             (None, pid) => SetTarget::Threads { pid: pid.unwrap_or_default() },
         };
-        let mut signals = Signals::catch()?;
+        // Until all is open, which may take the kernel long, a signal ends this at once.
         let mut source = kernel.open(target).map_err(other)?;
+        let mut signals = Signals::catch()?;
         session.enable().map_err(other)?;
         source.enable().map_err(other)?;
         let child = stopped.map(StoppedCommand::start).transpose().map_err(other)?;
