@@ -353,6 +353,14 @@ fn programs_that_do_what_they_may_not_are_refused_with_the_rule() {
     }
     let (status, out, err) = perfring(&[object, "--", "true"]);
     assert!(status == 1 && out.is_empty() && err.contains("never_commits: instruction 6 ("), "{err}");
+    // Unverified they are run, and it is said what came of it.
+    let probes = ["--probe", "never_commits=dtrace:::BEGIN", "--probe", "writes_past_it=dtrace:::END"];
+    let (status, _, err) = perfring(&[&[object, "--unverified", "-i", &fixture("tracepoint")], &probes[..]].concat());
+    let lines: Vec<_> = err.lines().filter(|line| !line.starts_with("perfring: warning: ")).collect();
+    assert_eq!(status, 0, "{err}");
+    let expected =
+        ["perfring: 2 firings, 1 records read, 0 dropped", "perfring: 1 records were reserved and never committed"];
+    assert_eq!(lines, expected, "{err}");
 }
 
 #[test]

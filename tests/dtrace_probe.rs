@@ -296,7 +296,7 @@ fn what_is_fired_is_read_or_counted() {
     let stats = session.stats().unwrap();
     assert!(stats.lost > 0, "{stats:?}");
     assert_eq!(stats.read, seen.len() as u64);
-    assert_eq!(fired, stats.read + stats.dropped(), "{stats:?}");
+    assert_eq!((fired, fired), (stats.read + stats.dropped(), stats.fired()), "{stats:?}");
     let of_probe = &session.probe_stats()[0];
     assert_eq!(of_probe.no_cpu, stats.machine.no_cpu);
     assert_eq!((of_probe.errors, of_probe.programs), (0, 1));

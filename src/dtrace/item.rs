@@ -35,6 +35,8 @@ pub struct SessionStats {
     pub machine: MachineStats,
     /// Firings in which nothing was started, as they came at a bad time.
     pub skipped: u64,
+    /// Firings of programs that could not be started: as a context was shorter than what the program needs, say.
+    pub refused: u64,
     /// Records that were lost, as a ring was full.
     pub lost: u64,
     /// Samples that were read.
@@ -42,6 +44,11 @@ pub struct SessionStats {
 }
 
 impl SessionStats {
+    /// How often probes fired a program: where a probe has several, each counts.
+    pub fn fired(&self) -> u64 {
+        self.machine.runs + self.machine.no_cpu + self.machine.reentrant + self.skipped + self.refused
+    }
+
     /// Firings of which nothing is in a ring: lost records, and programs that were not started.
     pub fn dropped(&self) -> u64 {
         self.lost + self.skipped + self.machine.no_cpu + self.machine.reentrant

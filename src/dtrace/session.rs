@@ -400,7 +400,10 @@ impl Session {
         let machine = self.core.machine.stats().map_err(|_| SessionError::Reentrant)?;
         let skipped = self.probes.iter().map(|probe| self.skipped(probe) * probe.enablings.len() as u64).sum();
         let lost = self.consumers().filter_map(Consumer::lost_total).sum();
-        Ok(SessionStats { machine, skipped, lost, read: self.read })
+        let enablings = self.probes.iter().flat_map(|probe| &probe.enablings);
+        let errors: u64 = enablings.map(|enabling| enabling.counts.errors.load(Site::Skipped.order())).sum();
+        let refused = errors.saturating_sub(machine.traps);
+        Ok(SessionStats { machine, skipped, refused, lost, read: self.read })
     }
 }
 

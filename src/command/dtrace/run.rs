@@ -306,7 +306,7 @@ impl Trace<'_> {
         let of_probes = session.probe_stats();
         let errors: u64 = of_probes.iter().map(|probe| probe.errors).sum();
         if !self.arguments.quiet {
-            say!("perfring: {} firings, {} records read, {} dropped", source.fired, stats.read, stats.dropped());
+            say!("perfring: {} firings, {} records read, {} dropped", stats.fired(), stats.read, stats.dropped());
             if source.lost != 0 {
                 say!("perfring: {} records of the kernel were lost before they fired a probe", source.lost);
             }
@@ -319,6 +319,10 @@ impl Trace<'_> {
                     source.unknown_tasks
                 );
             }
+        }
+        let discarded = stats.machine.discarded;
+        if discarded != 0 {
+            say!("perfring: {discarded} records were reserved and never committed");
         }
         let drops = aggregation_drops(self.object, session.loaded());
         if drops != 0 {
