@@ -292,6 +292,41 @@ fn an_interrupt_ends_a_recording_in_order() {
 }
 
 #[test]
+fn what_is_not_recorded_is_counted() {
+    if !require_kernel(Need::Privileged) || !common::is_root() {
+        return;
+    }
+    common::with_tracefs(|| {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("perf.data");
+        // A ring of one page, which is soon full.
+        let event = ["record", "-e", "syscalls:sys_enter_write", "-m", "1", "-o", text(&path), "--"];
+        let output = perfring(&[&event[..], &["dd", "if=/dev/zero", "of=/dev/null", "bs=1", "count=30000"]].concat());
+        assert!(output.status.success(), "{output:?}");
+        let of_type = |name: &str| {
+            let lines = fine(&["dump", text(&path)]);
+            let lost = lines.lines().filter(|line| line.split(' ').next() == Some(name)).map(|line| {
+                let (_, lost) = line.rsplit_once(" lost ").expect("how many");
+                lost.parse::<u64>().expect("a number")
+            });
+            lost.sum::<u64>()
+        };
+        let (told, lost) = (of_type("LOST"), of_type("LOST_SAMPLES"));
+        let samples = stats(&path).get("SAMPLE").copied().unwrap_or(0);
+        // dd itself says three lines; and a few of those lost may tell of mappings.
+        assert!((30_003..30_100).contains(&(samples + lost)), "{samples} {told} {lost}");
+        assert!(told <= lost, "{told} {lost}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(&format!(" {lost} lost\n")), "{said}");
+        if let Some(report) = perf(&["report", "--stats", "-i", text(&path)])
+            && lost > 0
+        {
+            assert!(report.contains("LOST_SAMPLES events:"), "{report}");
+        }
+    });
+}
+
+#[test]
 fn the_file_of_a_recorder_that_was_killed_opens() {
     if !require_kernel(Need::Privileged) {
         return;

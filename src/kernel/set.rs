@@ -701,12 +701,23 @@ impl RingSet {
     ///
     /// Those of [`Event::read`].
     pub fn lost(&self) -> Result<Option<u64>, Error> {
-        let counts = self.attrs.iter().all(|attr| attr.read_format.contains(ReadFormat::LOST));
-        let mut sum = 0_u64;
-        for ring in &self.rings {
-            sum = sum.saturating_add(ring.lost()?);
+        (0..self.events.len()).try_fold(Some(0), |sum: Option<u64>, event| {
+            let lost = self.lost_of(event)?;
+            Ok(sum.zip(lost).map(|(sum, lost)| sum.saturating_add(lost)))
+        })
+    }
+
+    /// The same of one event, in the order in which they were added.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Event::read`].
+    pub fn lost_of(&self, event: usize) -> Result<Option<u64>, Error> {
+        if !self.attr(event).is_some_and(|attr| attr.read_format.contains(ReadFormat::LOST)) {
+            return Ok(None);
         }
-        Ok(counts.then_some(sum))
+        let rings = self.rings.iter().filter(|ring| ring.stats.event == event);
+        rings.map(SetRing::lost).sum::<Result<u64, Error>>().map(Some)
     }
 
     /// What was delivered of all rings: records, late ones and defects.

@@ -3,8 +3,11 @@
 use super::super::output::{Failure, Outcome};
 use super::events::Chosen;
 use super::{Arguments, keep_old};
+use perfring::bpf::{Environment, Live};
 use perfring::kernel::{RingSet, SetTarget};
-use perfring::record::{Attr, Body, ByteOrder, Encoder, Header, Misc, RecordType};
+use perfring::record::{
+    Attr, Body, ByteOrder, Encoder, Header, LostSamples, Misc, RecordType, SampleId, SampleType, Tid,
+};
 use perfring::replay::perf_data::{FeatureId, WriteError, WriteOptions, Writer, Written, tracing_data};
 use perfring::replay::synthesize::{BuildIds, SynthesizeError, Synthesizer};
 use perfring::replay::{Order, Recording, System};
@@ -193,7 +196,35 @@ impl<'a> Recorder<'a> {
         };
         self.set.disable().map_err(other)?;
         self.copy()?;
+        self.tell_losses()?;
         Ok(ended)
+    }
+
+    /// Writes what each event lost as the kernel counts it, as perf(1) does: of what was lost behind the last record of a ring nothing
+    /// else tells.
+    fn tell_losses(&mut self) -> Result<(), Failure> {
+        for event in 0.. {
+            let Some(attr) = self.set.attr(event) else { return Ok(()) };
+            let Some(lost @ 1..) = self.set.lost_of(event).map_err(other)? else { continue };
+            let id = self.set.ids().iter().find(|id| id.event == event).map(|id| id.id);
+            let has = |field| attr.sample_type.contains(field);
+            // Of no thread, and of all CPUs.
+            let id = SampleId {
+                tid: has(SampleType::TID).then(Tid::default),
+                time: has(SampleType::TIME).then(|| Live::new().ktime_get_ns()),
+                id: id.filter(|_| has(SampleType::ID)),
+                stream_id: id.filter(|_| has(SampleType::STREAM_ID)),
+                cpu: has(SampleType::CPU).then_some(u32::MAX),
+                identifier: id.filter(|_| has(SampleType::IDENTIFIER)),
+            };
+            let mut record = Vec::new();
+            let body = Body::LostSamples(LostSamples { lost });
+            let encoder = Encoder::new(attr, ByteOrder::NATIVE).map_err(other)?;
+            encoder.encode(Misc::empty(), &body, &id, &mut record).map_err(other)?;
+            let result = self.writer.record(&record);
+            self.written(result)?;
+        }
+        Ok(())
     }
 
     /// Copies what is in the rings, as it is: that is a round. Gives how many bytes it was.
@@ -261,7 +292,6 @@ impl<'a> Recorder<'a> {
                 self.written(result)?;
             }
         }
-        // What was lost behind the last record only the kernel knows.
         if let Ok(Some(lost)) = self.set.lost() {
             seen.lost = seen.lost.max(lost);
         }
@@ -338,7 +368,7 @@ impl Seen {
     fn look(path: &Path) -> Result<Self, Failure> {
         let failed = |source| Failure::Open { path: path.display().to_string(), source };
         let mut records = Recording::open(path).map_err(failed)?.records(Order::Recorded);
-        let mut seen = Self::default();
+        let (mut seen, mut told) = (Self::default(), 0);
         while let Some(entry) = records.next() {
             let entry = entry.map_err(|error| Failure::file("read", path, error))?;
             seen.records += 1;
@@ -356,13 +386,15 @@ impl Seen {
                     }
                 }
                 RecordType::LOST | RecordType::LOST_SAMPLES => match entry.decode().map(|decoded| decoded.body) {
-                    Ok(Body::Lost(lost)) => seen.lost += lost.lost,
+                    Ok(Body::Lost(lost)) => told += lost.lost,
+                    // The same once more, and what was lost behind it.
                     Ok(Body::LostSamples(lost)) => seen.lost += lost.lost,
                     _ => {}
                 },
                 _ => {}
             }
         }
+        seen.lost = seen.lost.max(told);
         Ok(seen)
     }
 }
