@@ -5,7 +5,9 @@ use perfring::bpf::insn::assemble_with;
 use perfring::bpf::map::{Map, MapDef};
 use perfring::bpf::verifier::VerifyOptions;
 use perfring::bpf::{Helpers, Program, ProgramType};
-use perfring::dtrace::{Item, Pattern, Session, SessionBuilder, SessionError, probes, program_type};
+use perfring::dtrace::{
+    Item, Past, Pattern, ProbeInfo, ProbeName, Session, SessionBuilder, SessionError, probes, program_type,
+};
 use perfring::record::SampleType;
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -347,9 +349,12 @@ fn the_sessions_own_probes() {
     for (program, text) in [(&fill, "dtrace:::"), (&wrong, "nested:step")] {
         assert!(session.attach(program, &pattern(text)).unwrap() > 0);
     }
+    let past = ProbeInfo::new(ProbeName::new("test", "", "", "past"));
+    let past = session.attach_external(&wrong, &past).unwrap();
     session.enable().unwrap();
     nested(1);
     nested(2);
+    session.fire(past, &Past::new(0, 77, 78)).unwrap();
     session.close().unwrap();
     let mut seen = Vec::new();
     session.read(|item| {
@@ -359,15 +364,18 @@ fn the_sessions_own_probes() {
     });
     let names: Vec<_> = session.probes().map(|(_, info)| info.name.name.clone()).collect();
     let fired: Vec<_> = seen.iter().map(|data| &*names[half(data, 0) as usize - 1]).collect();
-    assert_eq!(fired, ["BEGIN", "ERROR", "ERROR", "END"]);
+    assert_eq!(fired, ["BEGIN", "ERROR", "ERROR", "ERROR", "END"]);
+    // In the world of the firing that failed.
+    let own = std::process::id();
+    assert_eq!([1, 2, 3].map(|at| half(&seen[at], 24)), [own, own, 77]);
     // The probe that failed, and the instruction.
     let failed = names.iter().position(|name| name == "step").unwrap() as u64 + 1;
     assert_eq!((word(&seen[1], 8), word(&seen[1], 16)), (failed, 1));
     let errors = session.take_errors();
-    assert_eq!(errors.len(), 2);
+    assert_eq!(errors.len(), 3);
     assert_eq!((u64::from(errors[0].probe_id), errors[0].trap.insn), (failed, 1));
     let stats = session.probe_stats();
-    assert_eq!(stats.iter().map(|stats| stats.errors).collect::<Vec<_>>(), [0, 0, 0, 2]);
+    assert_eq!(stats.iter().map(|stats| stats.errors).collect::<Vec<_>>(), [0, 0, 0, 2, 1]);
 }
 
 #[test]

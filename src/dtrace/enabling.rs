@@ -5,7 +5,7 @@ use super::order::Site;
 use super::own::{InProcess, Own};
 use super::probe::Stability;
 use super::program_type::{DtraceContext, MAX_ARGS, REGS, program_type};
-use crate::bpf::{Context, Environment, Machine, Program, ProgramType, RunError, RunOptions, Trap};
+use crate::bpf::{Context, Environment, Machine, ProbeRead, Program, ProgramType, RunError, RunOptions, Task, Trap};
 use crate::sync::{AtomicU64, Mutex, lock, try_lock};
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -178,12 +178,12 @@ impl Enabling {
             }
         };
         if let Err(error) = result {
-            self.failed(error);
+            self.failed(error, environment, options);
         }
     }
 
     #[cold]
-    fn failed(&self, error: RunError) {
+    fn failed(&self, error: RunError, world: &dyn Environment, options: RunOptions<'_>) {
         let counter = match &error {
             RunError::NoCpu => &self.counts.no_cpu,
             RunError::Reentrant => &self.counts.reentrant,
@@ -204,11 +204,54 @@ impl Enabling {
         if is_error {
             return;
         }
-        let mut arguments = Arguments::new();
-        arguments.word(u64::from(self.probe_id));
-        arguments.word(trap.insn as u64);
+        let failure = Failure { world, args: [u64::from(self.probe_id), trap.insn as u64] };
         for enabling in self.core.on_error.get().into_iter().flatten() {
-            enabling.fire(&arguments);
+            enabling.run(&failure, Occurrence::default(), options.environment(&failure));
         }
+    }
+}
+
+/// The world of a program that was stopped, for those that `dtrace:::ERROR` fires.
+struct Failure<'w> {
+    world: &'w dyn Environment,
+    /// The probe, and the instruction.
+    args: [u64; 2],
+}
+
+impl Environment for Failure<'_> {
+    fn ktime_get_ns(&self) -> u64 {
+        self.world.ktime_get_ns()
+    }
+
+    fn ktime_get_boot_ns(&self) -> u64 {
+        self.world.ktime_get_boot_ns()
+    }
+
+    fn pid_tgid(&self) -> u64 {
+        self.world.pid_tgid()
+    }
+
+    fn uid_gid(&self) -> u64 {
+        self.world.uid_gid()
+    }
+
+    fn comm(&self) -> [u8; 16] {
+        self.world.comm()
+    }
+
+    fn probe_read(&self, read: ProbeRead, to: &mut [u8]) -> usize {
+        self.world.probe_read(read, to)
+    }
+
+    fn task(&self) -> Task {
+        self.world.task()
+    }
+
+    fn callchain(&self, user: bool) -> Option<&[u64]> {
+        self.world.callchain(user)
+    }
+
+    fn args(&self) -> &[u64] {
+        &self.args
     }
 }
