@@ -100,7 +100,8 @@ impl Framing {
         let before = self.before + 4;
         let mut record = producer.begin(size.saturating_add(8 + before))?;
         if self.before != 0 {
-            record = self.with_fields(record, cpu, environment);
+            let words = self.fields(cpu, environment);
+            words.iter().take(self.before / 8).for_each(|word| record.put(&word.to_ne_bytes()));
         }
         record.put(&(size as u32).to_ne_bytes());
         let data = &mut record.body_mut()[before..];
@@ -123,7 +124,8 @@ impl Framing {
         let before = self.before + 4;
         let mut record = producer.begin(size.saturating_add(8 + before))?;
         if self.before != 0 {
-            record = self.with_fields(record, cpu, environment);
+            let words = self.fields(cpu, environment);
+            words.iter().take(self.before / 8).for_each(|word| record.put(&word.to_ne_bytes()));
         }
         record.put(&(size as u32).to_ne_bytes());
         let mut to = &mut record.body_mut()[before..];
@@ -136,20 +138,13 @@ impl Framing {
         Ok(())
     }
 
-    /// Writes what stands before the data. The record comes and goes by value, so that it need not be in memory where there are no
-    /// fields.
+    /// What stands before the data. Not written here, as the record would have to be in memory for that, instead of in registers.
     #[inline(never)]
-    fn with_fields<'r, P: Begin>(
-        &self,
-        mut record: Reservation<'r, P>,
-        cpu: u32,
-        environment: &dyn Environment,
-    ) -> Reservation<'r, P> {
-        for field in FIELDS {
-            if !self.sample_type.contains(field) || field == SampleType::RAW {
-                continue;
-            }
-            let value = match field {
+    fn fields(&self, cpu: u32, environment: &dyn Environment) -> [u64; FIELDS.len()] {
+        let mut words = [0; FIELDS.len()];
+        let present = FIELDS.into_iter().filter(|field| *field != SampleType::RAW && self.sample_type.contains(*field));
+        for (word, field) in words.iter_mut().zip(present) {
+            *word = match field {
                 SampleType::IDENTIFIER | SampleType::ID | SampleType::STREAM_ID => self.id,
                 // pid, then tid: the helper has them the other way round.
                 SampleType::TID => environment.pid_tgid().rotate_left(32),
@@ -157,9 +152,8 @@ impl Framing {
                 SampleType::CPU => u64::from(cpu),
                 _ => 0,
             };
-            record.put(&value.to_ne_bytes());
         }
-        record
+        words
     }
 }
 
