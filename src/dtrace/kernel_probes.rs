@@ -460,7 +460,8 @@ impl KernelSource {
         most
     }
 
-    /// What came of the records.
+    /// What came of the records. What was lost the kernel is asked for: a system call for each event on each CPU, which interrupts that
+    /// CPU.
     pub fn stats(&self) -> SourceStats {
         self.events.stats(self.set.lost().ok().flatten().or(Some(0)))
     }

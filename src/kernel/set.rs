@@ -695,7 +695,8 @@ impl RingSet {
     }
 
     /// Records that found no space in the rings, those that are gone included, as the kernel counts them: also what was lost behind the
-    /// last record, of which nothing in the rings tells. None where it does not count them: before Linux 6.0.
+    /// last record, of which nothing in the rings tells. None where it does not count them: before Linux 6.0. Each event is asked by a
+    /// system call, which interrupts the CPU that it is on.
     ///
     /// # Errors
     ///
