@@ -11,6 +11,7 @@ use perfring::dtrace::{
 use perfring::record::SampleType;
 use std::collections::BTreeSet;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 perfring::probe! {
@@ -376,6 +377,33 @@ fn the_sessions_own_probes() {
     assert_eq!((u64::from(errors[0].probe_id), errors[0].trap.insn), (failed, 1));
     let stats = session.probe_stats();
     assert_eq!(stats.iter().map(|stats| stats.errors).collect::<Vec<_>>(), [0, 0, 0, 2, 1]);
+}
+
+#[test]
+fn a_sink_of_lines_that_panics_takes_nothing_with_it() {
+    let _turn = turn();
+    let first = AtomicBool::new(true);
+    let sink = move |_: &str| assert!(!first.swap(false, Ordering::Relaxed), "on purpose");
+    let Fixture { mut session, events } = session(Session::builder().cpus(1).trace(sink));
+    let print = "r6 = r1
+        *(u64 *)(r10 -8) = 97
+        r1 = r10
+        r1 += -8
+        r2 = 2
+        call bpf_trace_printk
+        r1 = r6";
+    session.attach(&verified(&[&events], &FILL.replace("r6 = r1", print)), &pattern("work:step")).unwrap();
+    session.enable().unwrap();
+    std::panic::catch_unwind(|| work(1, 1)).unwrap_err();
+    work(1, 2);
+    session.close().unwrap();
+    let mut seen = Vec::new();
+    session.read(|item| {
+        if let Item::Sample { data, .. } = item {
+            seen.push(word(data, 16))
+        }
+    });
+    assert_eq!((seen, session.probe_stats()[0].errors), (vec![2], 0));
 }
 
 #[test]

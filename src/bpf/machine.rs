@@ -455,15 +455,12 @@ impl Machine {
         fill: impl FnOnce(u32, &mut [u8]),
     ) -> Result<u64, RunError> {
         let (_entered, cpu) = self.enter(program, options)?;
-        let mut kept = cpu.kept.take();
-        let words = kept.len().saturating_sub(2 * APART);
-        let bytes = kept.get_mut(APART..APART + words).unwrap_or_default().as_mut_bytes();
-        let result = check_size(program, bytes.len()).and_then(|()| {
-            fill(cpu.number, bytes);
-            self.execute(program, &cpu, Context::new(bytes), options)
-        });
-        cpu.kept.set(kept);
-        result
+        let mut kept = Kept { words: cpu.kept.take(), of: &cpu.kept };
+        let words = kept.words.len().saturating_sub(2 * APART);
+        let bytes = kept.words.get_mut(APART..APART + words).unwrap_or_default().as_mut_bytes();
+        check_size(program, bytes.len())?;
+        fill(cpu.number, bytes);
+        self.execute(program, &cpu, Context::new(bytes), options)
     }
 
     /// A CPU for a program, unless the thread runs one already.
@@ -507,6 +504,19 @@ impl Machine {
         counts.traps += u64::from(result.is_err());
         cpu.counts.set(counts);
         result.map_err(|kind| RunError::Trap(execution.trap(kind)))
+    }
+}
+
+/// The context that a CPU keeps, while a program has it. It is given back also where code of an embedder panics.
+struct Kept<'c> {
+    words: Box<[u64]>,
+    of: &'c Cell<Box<[u64]>>,
+}
+
+impl Drop for Kept<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.of.set(std::mem::take(&mut self.words));
     }
 }
 
