@@ -51,15 +51,15 @@ pub(crate) struct Cpu {
     pub(crate) random: Cell<u64>,
     /// The context of [`Machine::run_kept`], as the last run left it.
     kept: Cell<Box<[u64]>>,
-    counts: Cell<Counts>,
+    counts: Counts,
 }
 
 /// What has happened on a CPU.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Counts {
-    runs: u64,
-    traps: u64,
-    discarded: u64,
+    runs: Cell<u64>,
+    traps: Cell<u64>,
+    discarded: Cell<u64>,
 }
 
 type Trace = dyn Fn(&str) + Send + Sync;
@@ -151,7 +151,7 @@ impl MachineBuilder {
             events: Vec::new(),
             random: Cell::new(sys::clock(libc::CLOCK_MONOTONIC) ^ (number as u64 + 1) << 48 | 1),
             kept: Cell::new(vec![0; APART + self.kept + APART].into()),
-            counts: Cell::default(),
+            counts: Counts::default(),
         };
         Machine(Arc::new(Shared {
             id,
@@ -279,6 +279,7 @@ pub struct RunOptions<'a> {
     cpu: Option<u32>,
     near: Option<u32>,
     environment: Option<&'a dyn Environment>,
+    waits: bool,
 }
 
 impl fmt::Debug for RunOptions<'_> {
@@ -304,6 +305,13 @@ impl<'a> RunOptions<'a> {
     #[must_use]
     pub fn near(mut self, cpu: u32) -> Self {
         self.near = Some(cpu);
+        self
+    }
+
+    /// Waits for a CPU, where none is free.
+    #[cfg_attr(not(feature = "dtrace"), allow(dead_code))]
+    pub(crate) fn waiting(mut self) -> Self {
+        self.waits = true;
         self
     }
 
@@ -365,10 +373,9 @@ impl Machine {
             ..MachineStats::default()
         };
         for cpu in (0..self.cpus()).filter_map(|number| self.0.cpus.wait(number)) {
-            let counts = cpu.counts.get();
-            stats.runs += counts.runs;
-            stats.traps += counts.traps;
-            stats.discarded += counts.discarded;
+            stats.runs += cpu.counts.runs.get();
+            stats.traps += cpu.counts.traps.get();
+            stats.discarded += cpu.counts.discarded.get();
         }
         Ok(stats)
     }
@@ -382,6 +389,12 @@ impl Machine {
         let _held = reentry::lock_outside().map_err(|_| SetEventError::Reentrant)?;
         self.0.cpus.stop();
         Ok(())
+    }
+
+    /// Whether this thread may [`stop`](Self::stop) it.
+    #[cfg_attr(not(feature = "dtrace"), allow(dead_code))]
+    pub(crate) fn may_stop(&self) -> bool {
+        reentry::lock_outside().is_ok()
     }
 
     /// Puts an event into slot `index` of a perf event array, as one of the CPU `cpu` of this machine; an event of this machine that
@@ -496,14 +509,16 @@ impl Machine {
             },
             self.0.fuel,
         );
+        // Before it runs, as code of an embedder may panic there.
+        let counts = &cpu.counts;
+        counts.runs.set(counts.runs.get() + 1);
         let result = execution.start();
         execution.discard();
-        let mut counts = cpu.counts.get();
-        counts.runs += 1;
-        counts.discarded += execution.discarded;
-        counts.traps += u64::from(result.is_err());
-        cpu.counts.set(counts);
-        result.map_err(|kind| RunError::Trap(execution.trap(kind)))
+        counts.discarded.set(counts.discarded.get() + execution.discarded);
+        result.map_err(|kind| {
+            counts.traps.set(counts.traps.get() + 1);
+            RunError::Trap(execution.trap(kind))
+        })
     }
 }
 
@@ -543,11 +558,17 @@ impl Shared {
     /// A CPU for one execution: near the one that the thread runs on, so that threads seldom meet.
     fn lease(&self, options: RunOptions<'_>) -> Result<Lease<'_, Cpu>, RunError> {
         let cpus = self.cpus.len();
-        let found = match options.cpu {
+        let mut found = match options.cpu {
             Some(cpu) if cpu as usize >= cpus => return Err(RunError::UnknownCpu { cpu, cpus }),
             Some(cpu) => self.cpus.this(cpu as usize),
             None => self.cpus.any(options.near.map_or_else(sys::current_cpu, |near| near as usize) % cpus),
         };
+        let mut rounds = 0_u32;
+        while options.waits && matches!(found, Err(NoLease::Busy)) {
+            sync::wait_for_others(rounds);
+            rounds = rounds.saturating_add(1);
+            found = self.cpus.any(0);
+        }
         found.map_err(|none| match none {
             NoLease::Busy => {
                 self.no_cpu.fetch_add(1, Site::Counter.order());

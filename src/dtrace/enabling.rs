@@ -126,9 +126,19 @@ fn registers_of(args: &[u64]) -> [u64; REGS] {
 impl Enabling {
     /// A firing on this thread, now.
     pub(super) fn fire(&self, arguments: &Arguments<'_>) {
+        self.fire_with(arguments, RunOptions::new());
+    }
+
+    /// The same, once a CPU is free.
+    pub(super) fn fire_once_possible(&self) {
+        self.fire_with(&Arguments::new(), RunOptions::new().waiting());
+    }
+
+    #[inline(always)]
+    fn fire_with(&self, arguments: &Arguments<'_>, options: RunOptions<'_>) {
         Own::with(|own| {
             let environment = InProcess { own, arguments };
-            let mut options = RunOptions::new().environment(&environment);
+            let mut options = options.environment(&environment);
             if self.core.per_thread {
                 options = options.near(own.number());
             }

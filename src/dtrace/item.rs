@@ -51,7 +51,7 @@ impl SessionStats {
 
     /// Firings of which nothing is in a ring: lost records, and programs that were not started.
     pub fn dropped(&self) -> u64 {
-        self.lost + self.skipped + self.machine.no_cpu + self.machine.reentrant
+        self.lost + self.skipped + self.refused + self.machine.no_cpu + self.machine.reentrant
     }
 }
 

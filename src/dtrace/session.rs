@@ -219,6 +219,10 @@ impl Session {
         if self.enabled || self.closed {
             return Err(SessionError::Enabled);
         }
+        // Before anything is done that could not be undone.
+        if !self.core.machine.may_stop() {
+            return Err(SessionError::Reentrant);
+        }
         if let Some(map) = self.loaded.maps.get(metadata::MAP) {
             metadata::fill(map, self.probes.iter().map(|probe| &probe.info))?;
         }
@@ -246,7 +250,8 @@ impl Session {
 
     fn fire_own(&self, own: Own) {
         for enabling in self.own(own) {
-            enabling.fire(&super::Arguments::new());
+            // These fire once, and have no other occasion.
+            enabling.fire_once_possible();
         }
     }
 
@@ -340,6 +345,10 @@ impl Session {
     pub fn close(&mut self) -> Result<(), SessionError> {
         if self.closed {
             return Ok(());
+        }
+        // Before anything is done that would be done again then.
+        if !self.core.machine.may_stop() {
+            return Err(SessionError::Reentrant);
         }
         for attached in &mut self.probes {
             if let Source::Static(probe) = attached.source {
